@@ -1,0 +1,37 @@
+"""The errors a user can meet.
+
+Every message is one line: what was given, what was expected, what to do.
+The command line prints it and exits with code 2; a library user catches :class:`MagicTalkError`.
+"""
+
+
+class MagicTalkError(Exception):
+    """Base of every error that is the input's fault rather than a bug."""
+
+
+class OptionError(MagicTalkError):
+    """An option or argument is out of its range, or two of them contradict each other."""
+
+
+class PortraitError(MagicTalkError):
+    """The portrait cannot be used: not an image, no face, face too small."""
+
+
+class SpeechError(MagicTalkError):
+    """The speech cannot be used: not a sound, empty, no such voice."""
+
+
+class MotionError(MagicTalkError):
+    """A motion file or array is malformed, or a driving video shows no face."""
+
+
+class VideoError(MagicTalkError):
+    """A video cannot be read or written."""
+
+
+class WeightsError(MagicTalkError):
+    """Weights are missing, damaged, or do not fit the network."""
+
+
+class MissingDependencyError(MagicTalkError):
+    """A library or one of its system packages is not installed; the message names the command."""

@@ -1,0 +1,299 @@
+"""The ARKit-52 blendshape basis on the MediaPipe mesh, forward and inverse, in face space.
+
+Forward: ``neutral + coefficients @ shapes``. Inverse: head pose, the face at rest and bounded coefficients from
+tracked meshes. Built by ``recipes/rig.py``; the card beside the weights names its sources.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.fft import dct, idct
+
+from magictalk.errors import MotionError
+from magictalk.face.pose import Pose, normalise
+
+Array = NDArray[np.float64]
+
+UPPER_INNER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+"""The inner edge of the upper lip from the picture's left to its right; both ends are the mouth's corners."""
+LOWER_INNER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
+"""The inner edge of the lower lip, without corners: each point under one of ``UPPER_INNER_LIP[1:-1]``."""
+UPPER_OUTER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+LOWER_OUTER_LIP = (146, 91, 181, 84, 17, 314, 405, 321, 375)
+UPPER_LIDS = ((246, 161, 160, 159, 158, 157, 173), (466, 388, 387, 386, 385, 384, 398))
+"""Edges of the upper lids, outer to inner corner: the person's right eye (picture's left), then the left."""
+LOWER_LIDS = ((7, 163, 144, 145, 153, 154, 155), (249, 390, 373, 374, 380, 381, 382))
+"""Edges of the lower lids, each point under one of ``UPPER_LIDS``."""
+IRISES = (tuple(range(468, 473)), tuple(range(473, 478)))
+"""Irises, centre first, then right, top, left and bottom in the picture: the person's right eye, then the left."""
+BROWS = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55, 300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+LIPS = (
+    *UPPER_INNER_LIP, *LOWER_INNER_LIP, *UPPER_OUTER_LIP, *LOWER_OUTER_LIP,
+    62, 76, 292, 306, 183, 42, 41, 38, 12, 268, 271, 272, 407, 184, 74, 73, 72, 11, 302, 303, 304, 408,
+    96, 89, 179, 86, 15, 316, 403, 319, 325, 77, 90, 180, 85, 16, 315, 404, 320, 307,
+)  # fmt: skip
+LIDS = (33, 133, 263, 362, *UPPER_LIDS[0], *UPPER_LIDS[1], *LOWER_LIDS[0], *LOWER_LIDS[1])
+
+L1, L2, SMOOTH = 2e-3, 1e-2, 0.01
+"""Costs of a fit: on coefficients, on their squares, on squared steps between frames."""
+NOISE = 0.3
+"""Weighted misfit, in inter-ocular units, that is as likely as one standard deviation of identity."""
+ROUNDS = 8
+"""Alternations between identity and expression."""
+
+_EYE_BLINK_RIGHT, _EYE_BLINK_LEFT, _JAW_OPEN, _MOUTH_CLOSE = 7, 0, 17, 18  # places in ARKIT
+
+
+def inner_lip_gap(points: ArrayLike) -> Array:
+    """Distance between the middles of the inner lips (points 13 and 14) of ``[..., 478, 3]``: ``[...]``."""
+    points = np.asarray(points, np.float64)
+    return np.linalg.norm(points[..., 13, :] - points[..., 14, :], axis=-1)
+
+
+def mouth_width(points: ArrayLike) -> Array:
+    """Distance between the corners of the mouth (points 61 and 291) of ``[..., 478, 3]``: ``[...]``."""
+    points = np.asarray(points, np.float64)
+    return np.linalg.norm(points[..., 61, :] - points[..., 291, :], axis=-1)
+
+
+def jaw_drop(points: ArrayLike) -> Array:
+    """Distance between nose tip and chin (points 1 and 152) of ``[..., 478, 3]``: ``[...]``."""
+    points = np.asarray(points, np.float64)
+    return np.linalg.norm(points[..., 1, :] - points[..., 152, :], axis=-1)
+
+
+def point_weights() -> Array:
+    """How much each coordinate counts in fits, ``[478, 3]``: lips and lids most, depth least (it is guessed)."""
+    weights = np.ones(478)
+    weights[[10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
+             149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]] = 0.3  # fmt: skip
+    weights[152] = 2.0
+    weights[list(BROWS)] = 3.0
+    weights[list(LIPS)] = 6.0
+    weights[list(LIDS)] = 10.0
+    weights[468:] = 6.0
+    return weights[:, None] * [1.0, 1.0, 0.15]
+
+
+@dataclass(frozen=True)
+class PortraitFit:
+    """What one mesh says about a face.
+
+    Attributes:
+        pose: where the head is.
+        coefficients: float32 ``[52]``, the expression.
+        neutral: float32 ``[478, 3]``, the face at rest in face space; with the coefficients' shapes of
+            ``Rig.for_face(neutral)`` on top it gives the mesh back exactly.
+    """
+
+    pose: Pose
+    coefficients: NDArray[np.float32]
+    neutral: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VideoFit:
+    """What the meshes of a video say: ``pose`` with leading axis ``[T]``, ``coefficients [T, 52]``, ``neutral``."""
+
+    pose: Pose
+    coefficients: NDArray[np.float32]
+    neutral: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A face that ARKit's coefficients move.
+
+    Attributes:
+        neutral: float32 ``[478, 3]``, the mean face at rest, in face space.
+        shapes: float32 ``[52, 478, 3]``, displacement at coefficient 1, in ``motion.ARKIT`` order.
+        triangles: int32 ``[F, 3]``, MediaPipe's canonical triangles (irises have none).
+        identity: float32 ``[K, 478, 3]``, how people's neutral faces differ, one standard deviation each.
+    """
+
+    neutral: NDArray[np.float32]
+    shapes: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    identity: NDArray[np.float32]
+
+    @staticmethod
+    def load() -> Rig:
+        """The rig that ships with the package."""
+        from safetensors.numpy import load_file
+
+        data = load_file(str(files("magictalk") / "assets" / "rig" / "rig.safetensors"))
+        shapes, identity = data["shapes"].astype(np.float32), data["identity"].astype(np.float32)
+        return Rig(data["neutral"], shapes, data["triangles"], identity)
+
+    def vertices(self, coefficients: ArrayLike, neutral: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Mesh in face space ``[..., 478, 3]`` from coefficients ``[..., 52]``, on the rig's or another neutral."""
+        base = self.neutral if neutral is None else np.asarray(neutral, np.float32)
+        return base + np.tensordot(np.asarray(coefficients, np.float32), self.shapes, 1)
+
+    def for_face(self, neutral: ArrayLike) -> Rig:
+        """The rig of one person: ``neutral`` is theirs, and what closes closes on their own lids and lips.
+
+        ``eyeBlink`` at 1 brings each upper lid point onto the lower lid's; ``jawOpen`` and ``mouthClose`` both
+        at 1 bring the inner lips together, whatever the eyes' and mouth's size at rest.
+        """
+        face, shapes = np.asarray(neutral, np.float64), self.shapes.astype(np.float64)
+        for blink, upper, lower in zip((_EYE_BLINK_RIGHT, _EYE_BLINK_LEFT), UPPER_LIDS, LOWER_LIDS, strict=True):
+            moved = face + shapes[blink]
+            short = moved[list(lower)] - moved[list(upper)]
+            shapes[blink] += _spread(face, upper, short, still=lower, reach=0.07)
+        upper, lower = UPPER_INNER_LIP[1:-1], LOWER_INNER_LIP
+        moved = face + shapes[_JAW_OPEN] + shapes[_MOUTH_CLOSE]
+        half = (moved[list(lower)] - moved[list(upper)]) / 2
+        shapes[_MOUTH_CLOSE] += _spread(face, upper + lower, np.concatenate([half, -half]), still=(), reach=0.06)
+        return replace(self, neutral=face.astype(np.float32), shapes=shapes.astype(np.float32))
+
+    def fit(self, points: ArrayLike, neutral: ArrayLike | None = None, smooth: float = SMOOTH) -> NDArray[np.float32]:
+        """Coefficients 0..1 ``[T, 52]`` that bring the neutral nearest to face-space meshes ``[T, 478, 3]``.
+
+        Bounded least squares with small L1 and L2 costs on the coefficients and ``smooth`` on the squared step
+        between frames, solved for all frames at once by ADMM (Boyd et al. 2011, section 5.2): the quadratic
+        step is exact in the eigenbases of the shapes' products and of the frames' path (a cosine transform).
+        The neutral is the rig's by default. Irises behind closed lids are taken from the frames around.
+        """
+        return self._fit(np.asarray(points, np.float64), self.neutral if neutral is None else neutral, smooth, False)
+
+    def _fit(self, points: Array, neutral: ArrayLike, smooth: float, unsure: bool) -> NDArray[np.float32]:
+        """:meth:`fit`; when ``unsure``, the neutral may also be off along the identity basis (Woodbury's identity)."""
+        base = np.asarray(neutral, np.float64)
+        w = point_weights().ravel()
+        offset = (_see_through_lids(points, base) - base).reshape(len(points), -1)
+        flat = self.shapes.reshape(52, -1).astype(np.float64)
+        products, pull = (flat * w) @ flat.T, offset * w @ flat.T
+        if unsure:
+            basis = self.identity.reshape(len(self.identity), -1).astype(np.float64)
+            cross = (basis * w) @ flat.T
+            solved = np.linalg.solve((basis * w) @ basis.T + NOISE**2 * np.eye(len(basis)), cross)
+            products, pull = products - cross.T @ solved, pull - (offset * w) @ basis.T @ solved
+        size = (flat**2 @ w).mean()
+        return _bounded(products / size, pull / size, L1, L2, smooth).astype(np.float32)
+
+    def fit_portrait(self, landmarks_px: ArrayLike) -> PortraitFit:
+        """Pose, expression and face at rest of one mesh ``[478, 3]`` in pixels."""
+        landmarks = np.asarray(landmarks_px, np.float64)[None]
+        pose, coefficients, neutral = self._separate(landmarks)
+        points = pose.to_face(landmarks)[0]
+        for _ in range(4):  # the person's own closing shapes depend on the neutral that they leave over
+            neutral = points - np.tensordot(coefficients[0], self.for_face(neutral).shapes, 1)
+        return PortraitFit(pose[0], coefficients[0], neutral.astype(np.float32))
+
+    def fit_video(self, landmarks_px: ArrayLike, smooth: float = 0.02) -> VideoFit:
+        """Head poses, coefficients and the person's face at rest from tracked meshes ``[T, 478, 3]`` in pixels.
+
+        Frames without a face (NaN) take their values from the frames around them.
+
+        Raises:
+            MotionError: when no frame shows a face.
+        """
+        landmarks = fill_gaps(np.asarray(landmarks_px, np.float64))
+        sample = landmarks[:: max(1, len(landmarks) // 80)]
+        neutral = self._separate(sample)[2]
+        own = self.for_face(neutral)
+        pose = Pose.fit_sequence(landmarks, neutral)
+        for _ in range(2):
+            coefficients = own.fit(pose.to_face(landmarks), smooth=smooth)
+            pose = Pose.fit_sequence(landmarks, own.vertices(coefficients))
+        return VideoFit(pose, coefficients, own.neutral)
+
+    def _separate(self, landmarks: Array) -> tuple[Pose, NDArray[np.float32], Array]:
+        """Tell identity from expression in meshes ``[N, 478, 3]`` of one person: alternate both fits.
+
+        Identity is a ridge fit of the identity basis to what expression leaves over in the median frame;
+        what neither explains is the person's own and joins the neutral at the end.
+        """
+        w = point_weights().ravel()
+        basis = self.identity.reshape(len(self.identity), -1).astype(np.float64)
+        noise = NOISE**2 / len(landmarks)
+        solve = np.linalg.solve((basis * w) @ basis.T + noise * np.eye(len(basis)), basis * w)
+        neutral, rig = self.neutral.astype(np.float64), self
+        pose = Pose.fit_sequence(landmarks, neutral)
+        for step in range(ROUNDS):
+            points = pose.to_face(landmarks)
+            coefficients = rig._fit(points, neutral, 0.0, unsure=step < ROUNDS // 2)
+            rest = np.median(points - np.tensordot(coefficients, rig.shapes, 1), 0)
+            if step < ROUNDS - 1:
+                rest = self.neutral + (solve @ (rest - self.neutral).ravel() @ basis).reshape(-1, 3)
+            neutral = normalise(rest)
+            rig = self.for_face(neutral)
+            pose = Pose.fit_sequence(landmarks, rig.vertices(coefficients))
+        return pose, coefficients, neutral
+
+
+def fill_gaps(landmarks: Array) -> Array:
+    """Meshes ``[T, ...]`` with frames that hold NaN replaced by linear interpolation between their neighbours.
+
+    Raises:
+        MotionError: when every frame holds NaN.
+    """
+    seen = np.isfinite(landmarks).all(axis=tuple(range(1, landmarks.ndim)))
+    if not seen.any():
+        raise MotionError(f"no face in any of {len(landmarks)} frames; expected a video that shows one")
+    if seen.all():
+        return landmarks
+    known = np.flatnonzero(seen)
+    at = np.interp(np.arange(len(landmarks)), known, np.arange(len(known)))
+    low = np.floor(at).astype(int)
+    high, part = np.minimum(low + 1, len(known) - 1), (at - low).reshape(-1, *[1] * (landmarks.ndim - 1))
+    return (1 - part) * landmarks[known[low]] + part * landmarks[known[high]]
+
+
+def _see_through_lids(points: Array, neutral: Array) -> Array:
+    """Meshes ``[T, 478, 3]`` whose irises, where lids hide them, are as in the frames around (or at rest).
+
+    The mesh network moves a hidden iris down with the lid; that would read as a glance down.
+    """
+    points = points.copy()
+    for iris, upper, lower in zip(IRISES, UPPER_LIDS, LOWER_LIDS, strict=True):
+        high, low = list(upper[2:5]), list(lower[2:5])
+        opening = (points[:, high, 1] - points[:, low, 1]).mean(1) / (neutral[high, 1] - neutral[low, 1]).mean()
+        seen = np.clip((opening - 0.35) / 0.3, 0, 1)
+        offset = points[:, iris] - neutral[list(iris)]
+        open_frames = np.flatnonzero(seen > 0.5)
+        if len(open_frames) == 0:
+            guess = np.zeros_like(offset)
+        else:
+            at = np.interp(np.arange(len(points)), open_frames, np.arange(len(open_frames)))
+            near = open_frames[np.round(at).astype(int)]
+            guess = offset[near]
+        points[:, iris] = neutral[list(iris)] + seen[:, None, None] * offset + (1 - seen)[:, None, None] * guess
+    return points
+
+
+def _spread(face: Array, points: tuple[int, ...], change: Array, still: tuple[int, ...], reach: float) -> Array:
+    """A displacement field ``[478, 3]`` that is ``change`` at ``points``, zero at ``still``, and fades around them."""
+    distance = np.linalg.norm(face[:468, None] - face[list(points)], axis=-1)
+    near = np.exp(-0.5 * ((distance**2 - distance.min(1, keepdims=True) ** 2) / (0.5 * reach) ** 2))
+    field = np.zeros((478, 3))
+    field[:468] = near @ change / near.sum(1, keepdims=True) * np.exp(-0.5 * (distance.min(1) / reach) ** 2)[:, None]
+    field[list(points)] = change
+    field[list(still)] = 0
+    return field
+
+
+def _bounded(products: Array, pull: Array, l1: float, l2: float, smooth: float, steps: int = 80) -> Array:
+    """Minimise over ``0 <= c <= 1``, ``[T, n]``: ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2 / 2 + smooth |c_t - c_t-1|^2 / 2``."""
+    values, vectors = np.linalg.eigh(products)
+    frames = len(pull)
+    path = 2 - 2 * np.cos(np.pi * np.arange(frames) / frames)  # eigenvalues of the path's Laplacian
+    rho = 0.1
+    inverse = 1 / (values + l2 + smooth * path[:, None] + rho)
+    target = (pull - l1) @ vectors
+    kept, dual = np.zeros_like(pull), np.zeros_like(pull)
+    for _ in range(steps):
+        right = target + rho * ((kept - dual) @ vectors)
+        if smooth > 0 and frames > 1:
+            step = idct(dct(right, axis=0, norm="ortho") * inverse, axis=0, norm="ortho") @ vectors.T
+        else:
+            step = (right * inverse[:1]) @ vectors.T
+        step = 1.6 * step - 0.6 * kept
+        kept = np.clip(step + dual, 0, 1)
+        dual += step - kept
+    return kept
