@@ -54,6 +54,14 @@ CURVES = (
 )
 UPPER_LIP = (183, 42, 41, 38, 12, 268, 271, 272, 407, 184, 74, 73, 72, 11, 302, 303, 304, 408)
 LOWER_LIP = (96, 89, 179, 86, 15, 316, 403, 319, 325, 77, 90, 180, 85, 16, 315, 404, 320, 307)
+SHUT = tuple(
+    n for n in ARKIT
+    if n.startswith(("jaw", "mouth", "cheek")) and not n.startswith(
+        ("jawOpen", "mouthClose", "mouthFunnel", "mouthLowerDown", "mouthUpperUp")
+    )
+)  # fmt: skip
+RIM = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
+       136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 SKIN = 14062  # vertices of the ICT mesh's head; teeth, tongue and eyes follow
 IRIS_RADIUS, EYEBALL_RADIUS, LOOK = 0.088, 0.19, np.radians(30)
 
@@ -275,49 +283,70 @@ def identity_basis(clips: list[Clip], neutral: Array, mirror: NDArray[np.int64],
     return scaled.reshape(count, 478, 3)
 
 
-def supports(shapes: Array, face: Array) -> Array:
-    """How freely each shape may change at each point, 0..1 ``[52, 478]``: where it acts, and a little around."""
+def spread_sizes(shapes: Array, face: Array) -> Array:
+    """How far each shape moves each point or the points beside it, inter-ocular units ``[52, 478]``."""
     size = np.linalg.norm(shapes, axis=-1)
-    acts = np.clip(size / (0.15 * size.max(1, keepdims=True) + 1e-9), 0, 1)
+    size *= np.clip(size / (0.1 * size.max(1, keepdims=True) + 1e-9), 0, 1) ** 2  # faint tails stay as carried
     distance = np.linalg.norm(face[:, None] - face[None], axis=-1)
-    return (acts[:, None] * np.exp(-0.5 * (distance / 0.08) ** 2)).max(-1)
+    return (size[:, None] * np.exp(-0.5 * (distance / 0.06) ** 2)).max(-1)
+
+
+def pair_lips(shapes: Array) -> Array:
+    """Inner-lip points of ``[..., 478, 3]`` to sums and differences of the pairs that meet (its own inverse)."""
+    upper, lower = list(UPPER_INNER_LIP[1:-1]), list(LOWER_INNER_LIP)
+    paired = shapes.copy()
+    paired[..., upper, :] = (shapes[..., upper, :] + shapes[..., lower, :]) / np.sqrt(2)
+    paired[..., lower, :] = (shapes[..., upper, :] - shapes[..., lower, :]) / np.sqrt(2)
+    return paired
+
+
+def keep_shut(shapes: Array) -> Array:
+    """Lips that touch go on touching under the shapes that do not part them."""
+    paired = pair_lips(shapes)
+    paired[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = 0
+    return pair_lips(paired)
 
 
 def refine(rig: Rig, clips: list[Clip], mirror: NDArray[np.int64], rounds: int, hold: float) -> Rig:
     """Alternate fits of everyone's expression with ridge fits of the shapes toward the carried ones.
 
     Args:
-        hold: weight of the carried shape, in mean squared coefficients.
+        hold: how fast the carried shapes are held; a point that a shape moves by ``m`` is held by ``hold / m^2``,
+            in units of mean squared coefficients, so that a shape changes in proportion to what it is.
     """
     carried = rig.shapes.astype(np.float64)
-    free = supports(carried, rig.neutral.astype(np.float64))
+    ridge = hold / np.maximum(spread_sizes(carried, rig.neutral.astype(np.float64)), 1e-4) ** 2
+    ridge[:, RIM] *= 5  # the outline follows the picture's edge of the face, not the skin
+    ridge[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = 1e9
     swap = [ARKIT.index(opposite(n)) for n in ARKIT]
-    fixed = [ARKIT.index("tongueOut")]
-    weight_of = {c.identity: 0.0 for c in clips}
-    for clip in clips:
-        weight_of[clip.identity] += 1
     for step in range(rounds):
-        products, pull, total = np.zeros((52, 52)), np.zeros((52, 478 * 3)), 0.0
+        products, pull, people = np.zeros((52, 52)), np.zeros((52, 478, 3)), defaultdict(int)
+        for clip in clips:
+            people[clip.identity] += 1
         for clip in clips:
             landmarks = clip.landmarks[:: max(1, len(clip.landmarks) // 150)]
             fit = rig.fit_video(landmarks, smooth=0.0)
-            own = rig.for_face(fit.neutral)
             c = fit.coefficients.astype(np.float64)
-            left = fit.pose.to_face(landmarks) - own.vertices(c) + np.tensordot(c, rig.shapes, 1)
-            for coefficients, motion in ((c, left), (c[:, swap], left[:, mirror] * [-1, 1, 1])):
-                w = 1 / weight_of[clip.identity] / len(c)
-                products += w * coefficients.T @ coefficients
-                pull += w * coefficients.T @ motion.reshape(len(c), -1)
-                total += w
-        products, pull = products / total, pull.reshape(52, 478, 3) / total
-        shapes = carried.copy()
-        for p in range(478):
-            ridge = hold / np.maximum(free[:, p], 1e-3) ** 2
-            shapes[:, p] += np.linalg.solve(products + np.diag(ridge), pull[:, p] - products @ carried[:, p])
-        shapes[fixed] = carried[fixed]
+            own = rig.for_face(fit.neutral)
+            motion = fit.pose.to_face(landmarks) - own.vertices(c) + np.tensordot(c, rig.shapes, 1)
+            weight = 0.5 / people[clip.identity] / len(c)
+            for k, m in ((c, motion), (c[:, swap], motion[:, mirror] * [-1, 1, 1])):
+                products += weight * k.T @ k
+                pull += weight * np.tensordot(k.T, m, 1)
+        products, pull = products / len(people), pull / len(people)
+        old, left = pair_lips(carried), pair_lips(pull - np.tensordot(products, carried, 1))
+        shapes = pair_lips(
+            np.stack([old[:, p] + np.linalg.solve(products + np.diag(ridge[:, p]), left[:, p]) for p in range(478)], 1)
+        )
         shapes = (shapes + shapes[swap][:, mirror] * [-1, 1, 1]) / 2
-        print(f"round {step}: shapes changed by {np.abs(shapes - rig.shapes).max():.3f}", flush=True)
+        grown = np.sqrt((shapes**2).sum((1, 2)) / (carried**2).sum((1, 2)))
+        shapes *= (np.clip(grown, 0.8, 1.3) / grown)[:, None, None]  # a coefficient of 1 stays what ARKit means by it
+        change = np.abs(shapes - rig.shapes).max()
         rig = replace(rig, shapes=shapes.astype(np.float32))
+        closed = rig.for_face(rig.neutral).shapes
+        closing = [ARKIT.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight", "mouthClose")]
+        rig.shapes[closing] = closed[closing]
+        print(f"round {step}: shapes changed by {change:.3f}", flush=True)
     return rig
 
 
@@ -353,7 +382,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=Path, required=True, help="folder with one .npz of landmarks a video")
     parser.add_argument("-o", "--output", type=Path, default=Path("src/magictalk/assets/rig/rig.safetensors"))
     parser.add_argument("--rounds", type=int, default=5, help="rounds of refinement")
-    parser.add_argument("--hold", type=float, default=2e-3, help="weight of the carried shapes in the refinement")
+    parser.add_argument("--hold", type=float, default=4e-6, help="weight of the carried shapes in the refinement")
     args = parser.parse_args()
 
     canonical, triangles = read_canonical(args.data / "meshes" / "canonical_face_model.obj")
@@ -364,7 +393,7 @@ def main() -> None:
         mesh = dict(file)
     landmarks = json.loads((args.data / "meshes" / "ict_facekit_vertex_indices.json").read_text())["idx_to_landmark_verts"]
     index, weight, scale = register(mesh, landmarks, neutral)
-    shapes = author(carry(mesh, index, weight, scale), neutral)
+    shapes = keep_shut(author(carry(mesh, index, weight, scale), neutral))
     basis = identity_basis(train, neutral, mirror)
     rig = Rig(neutral.astype(np.float32), shapes.astype(np.float32), triangles, basis.astype(np.float32))
     save(rig, args.output)  # poses are fitted to the neutral just written

@@ -242,7 +242,7 @@ def _decode(path: Path, start: float, duration: float | None) -> Iterator[NDArra
                         yield np.zeros((min(rate, stamp - i), channels), np.float32)
                     at = stamp
                 for part in convert.resample(frame):
-                    block = part.to_ndarray().reshape(-1, channels)
+                    block = part.to_ndarray().reshape(-1, channels).astype(np.float32, copy=False)
                     first, at = at, at + len(block)
                     block = block[max(0, begin - first) : None if end is None else max(0, end - first)]
                     if not np.isfinite(block).all():

@@ -191,7 +191,8 @@ class FaceDetector:
         """Coarse boxes in image pixels, best first, over overlapping tiles of 1/``tiles`` of the longer side."""
         scale = min(1.0, _TILE * tiles / max(image.shape[:2]))
         if scale < 1:
-            image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+            small = [max(1, round(n * scale)) for n in image.shape[1::-1]]
+            image = np.asarray(cv2.resize(image, small, interpolation=cv2.INTER_AREA), np.uint8)
         height, width = image.shape[:2]
         side = -(-max(height, width) // tiles)
         found: list[tuple[float, Box]] = []
@@ -210,8 +211,8 @@ class FaceDetector:
                 kept.append(box)
         return kept
 
-    def mesh(self, image: NDArray[np.uint8], box: Box) -> Face | None:
-        """The mesh of the face inside ``box``, or None when the mesh network sees no face there."""
+    def mesh(self, image: NDArray[np.uint8], box: Box, doubt: bool = True) -> Face | None:
+        """The mesh of the face inside ``box``, or None when there is none; without ``doubt`` anything face-like."""
         for margin in (2.2, 1.5):  # closer when a neighbour was seen instead
             crop = _Crop.around(image, box, margin, size=512)
             points, mirrored = crop.landmarks(self._mesh), crop.landmarks(self._mesh, mirror=True)
@@ -221,7 +222,7 @@ class FaceDetector:
             if _overlap(face.box, box) > 0.4:
                 apart = points[_MIRRORED, :2] - mirrored[_MIRRORED[:, ::-1], :2]
                 known = np.linalg.norm(apart, axis=-1).mean() < 0.045 * crop.scale * max(face.box[2:])
-                return face if known else None
+                return face if known or not doubt else None
         return None
 
 
@@ -261,4 +262,5 @@ class FaceTracker:
         drift = np.hypot(x + w / 2 - bx - bw / 2, y + h / 2 - by - bh / 2)
         if drift > 0.45 * max(bw, bh) or not 0.6 < max(w, h) / max(bw, bh) < 1.6:
             self._box = face.box
+            self._mesh.reset()  # what it remembers is a place in the old crop
         return face

@@ -75,7 +75,7 @@ def point_weights() -> Array:
     weights[list(BROWS)] = 3.0
     weights[list(LIPS)] = 6.0
     weights[list(LIDS)] = 10.0
-    weights[468:] = 6.0
+    weights[468:] = 20.0  # gaze is the irises' own
     return weights[:, None] * [1.0, 1.0, 0.15]
 
 

@@ -31,12 +31,13 @@ _CANONICAL_WIDTH = 0.83
 """Mouth width of the canonical face in inter-ocular distances; the drawn teeth fit it."""
 
 
-def _sprite(name: str) -> NDArray[np.float32]:
-    """A drawn part, float32 ``[h, w, 4]``, colour premultiplied by alpha (0..1)."""
+def _sprite(name: str, scale: float) -> NDArray[np.float32]:
+    """A drawn part at ``scale``, float32 ``[h, w, 4]``, colour premultiplied by alpha (0..1)."""
     raw = np.frombuffer((files("magictalk") / "assets" / "mouth" / f"{name}.png").read_bytes(), np.uint8)
     bgra = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED).astype(np.float32)
     alpha = bgra[..., 3:] / 255
-    return np.concatenate([bgra[..., 2::-1] * alpha, alpha], -1)
+    drawn = np.concatenate([bgra[..., 2::-1] * alpha, alpha], -1)
+    return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def light_of(picture: NDArray[np.uint8], surface: Surface) -> NDArray[np.float32]:
@@ -83,7 +84,10 @@ class Mouth:
         self.surface, self.size = surface, (picture.shape[1], picture.shape[0])
         layout = json.loads((files("magictalk") / "assets" / "mouth" / "config.json").read_text())
         self._unit, self._anchor_px = float(layout["pixels_per_iod"]), np.array(layout["anchor_px"])
-        self._sprites = {name: _sprite(name) for name in ("upper", "lower", "tongue")}
+        # warpAffine does not filter: bring the drawings near the output's scale once
+        shrink = min(1.0, surface.scale_px / self._unit)
+        self._unit, self._anchor_px = self._unit * shrink, self._anchor_px * shrink
+        self._sprites = {name: _sprite(name, shrink) for name in ("upper", "lower", "tongue")}
         self._jaw = _TEETH_DROP * shapes[_JAW][:, list(_CHIN)].mean(1)  # [4, 3] drop of the lower teeth, face space
         self._own_jaw = surface.own[_JAW] @ self._jaw
         lip_width = float(np.linalg.norm(neutral[61] - neutral[291]))
@@ -110,11 +114,11 @@ class Mouth:
         inside = inner_mask(lips, box, self.feather)
         # a little more than the hole: its rim still shines of teeth
         rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(np.ceil(0.018 * self.width_px)) + 1,) * 2)
-        inside = cv2.dilate(inside, rim)
+        wide = cv2.dilate(inside, rim)
         crop = np.ascontiguousarray(picture[top:bottom, left:right])
-        filled = cv2.inpaint(crop, (inside > 0.02).astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32)
-        filled *= 1 - 0.5 * smoothstep(0.3, 1.0, inside)[..., None]
-        mixed = crop + (filled - crop) * inside[..., None]
+        filled = cv2.inpaint(crop, (wide > 0.02).astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32)
+        filled *= 1 - 0.6 * smoothstep(0.2, 0.9, inside)[..., None]
+        mixed = crop + (filled - crop) * wide[..., None]
         result = picture.copy()
         result[top:bottom, left:right] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
         return result
@@ -153,6 +157,11 @@ class Mouth:
             # all that lies above the teeth's lower edge, column by column, hangs from the skull too
             rows = np.arange(upper.shape[0])[:, None]
             lowest = np.where(upper > 0, rows, -1).max(0).astype(np.float32)
+            hole = inside > 0.5
+            bottom_row = np.where(hole, rows, -1).max(0)
+            # a sliver of shade between the teeth and the lower lip is no gap
+            sliver = (bottom_row - lowest) < 0.3 * hole.sum(0) + 1
+            lowest = np.where((lowest >= 0) & sliver, np.maximum(lowest, bottom_row + 0.1 * self.width_px), lowest)
             known = np.flatnonzero(lowest >= 0)
             lowest = np.interp(np.arange(len(lowest)), known, lowest[known]).astype(np.float32)
             lowest = cv2.GaussianBlur(lowest[None], (0, 0), max(1.0, 0.015 * self.width_px))[0]
@@ -241,10 +250,6 @@ class Mouth:
         affine = affine.copy()
         affine[:, 2] += affine[:, :2] @ origin - box[:2]
         size = (inside.shape[1], inside.shape[0])
-        scale = np.sqrt(abs(np.linalg.det(affine[:, :2])))
-        if scale < 0.6:  # warpAffine does not filter: shrink first
-            layer = cv2.resize(layer, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            affine[:, :2] /= scale
         warped = cv2.warpAffine(layer, affine, size, flags=cv2.INTER_LINEAR)
         inside *= 1 - warped[..., 3:]
         inside += warped[..., :3] * brightness

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from magictalk.face.pose import CAMERA_DISTANCE
-from magictalk.face.rig import Rig
+from magictalk.face.rig import LOWER_INNER_LIP, UPPER_INNER_LIP, Rig
+from magictalk.motion import GROUPS
 from magictalk.portrait import Portrait
 
 # contour of each eye, outer corner first, along the upper lid and back along the lower
@@ -87,6 +88,22 @@ def _split_lids(
     return np.array(points), np.array(result, np.int32), np.array(follows, np.int32)
 
 
+def _lip_residual(neutral: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Displacement ``[478, 3]`` that brings the inner lips of a face at rest together, fading over the lips."""
+    upper, lower = neutral[list(UPPER_INNER_LIP[1:-1])], neutral[list(LOWER_INNER_LIP)]
+    half = (lower - upper) / 2
+    half[half[:, 1] > 0] = 0  # lips that cross already stay
+    half[:, [0, 2]] = 0
+    close = np.zeros(neutral.shape)
+    for points, step in ((upper, half), (lower, -half)):
+        apart = np.linalg.norm(neutral[:, None, :2] - points[None, :, :2], axis=-1)
+        near = np.exp(-0.5 * (apart / 0.08) ** 2)
+        same_side = (neutral[:, 1] > neutral[[13, 14], 1].mean()) == (step[:, 1].sum() < 0)
+        close += same_side[:, None] * near.max(1, keepdims=True) * (near @ step) / (near.sum(1, keepdims=True) + 1e-9)
+    close[list(UPPER_INNER_LIP[1:-1])], close[list(LOWER_INNER_LIP)] = half, -half
+    return close
+
+
 def _limit_slope(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """z ``[N]``, raised where the surface falls away so steeply that a turn of the head would fold it over."""
     apart = np.linalg.norm(points[:, None, :2] - points[None, :, :2], axis=-1)
@@ -132,6 +149,7 @@ class Surface:
         self.turn = Rotation.from_rotvec(portrait.pose.rotation).as_matrix()
         face = portrait.pose.to_face(portrait.landmarks) @ self.turn.T
         self.own = np.asarray(portrait.coefficients, np.float32)
+        self._close = (_lip_residual(portrait.neutral) @ self.turn.T).astype(np.float32)
         self._shapes = (rig.shapes @ self.turn.T.astype(np.float32)).reshape(len(rig.shapes), -1)
         self.faces = len(face)
 
@@ -206,7 +224,11 @@ class Surface:
 
     def displace(self, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
         """Camera-space displacement ``[478, 3]`` of the face mesh from the picture's own expression to this one."""
-        return ((coefficients - self.own) @ self._shapes).reshape(-1, 3)
+        # an open mouth that the coefficients did not explain whole closes with those that they did
+        lips = list(GROUPS["lips"])
+        own = self.own[lips]
+        kept = float(np.clip(coefficients[lips] @ own / max(1e-6, float(own @ own)), 0, 1))
+        return ((coefficients - self.own) @ self._shapes).reshape(-1, 3) + (1 - kept) * self._close
 
     def pose(self, coefficients: NDArray[np.float32], head: NDArray[np.float32]) -> Frame:
         """The surface for one frame of motion: coefficients ``[52]`` and relative head pose ``[6]``."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -64,11 +67,12 @@ FORMATS = {
 
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Channel layouts that the sound encoders take."""
+_SEGMENT = re.compile(r"(\d+)-(\d+)\.\w+")
 _BT709 = 1
 _LIMITED = 1
 
 
-class Segment:
+class _Segment:
     """A closed piece of film being written to ``path``; frames are padded to even sizes by repeating the edge."""
 
     def __init__(self, path: Path, suffix: str, fps: Fraction, height: int, width: int) -> None:
@@ -76,15 +80,15 @@ class Segment:
 
         form = FORMATS[suffix]
         self._container = av.open(f"file:{path}", "w", format=suffix[1:])
-        self._stream: Any = self._container.add_stream(form.video, rate=fps, options=form.options)
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
-        context = self._stream.codec_context
+        stream: Any = self._container.add_stream(form.video, rate=fps, options=form.options)
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
         context.time_base = 1 / fps
         context.gop_size = round(2 * fps)
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED
-        self.frames = 0
+        self._stream, self.frames = stream, 0
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Encode one uint8 RGB frame ``[H, W, 3]``."""
@@ -110,13 +114,69 @@ class Segment:
         """Let go of a file that will be thrown away."""
         import av
 
-        try:
+        with contextlib.suppress(av.FFmpegError, OSError):  # the disk that made it fail may still be full
             self._container.close()
-        except (av.FFmpegError, OSError):
-            pass  # the disk that made it fail may still be full
 
 
-def join(segments: list[tuple[Path, int]], sound: Sound | None, target: Path, suffix: str, fps: Fraction) -> None:
+class Film:
+    """A film in the making: whole segments, and perhaps one that is open.
+
+    Args:
+        target: the file to be.
+        work: the folder that holds the segments until all is done.
+        fps: frames a second.
+        unit: frames in a segment.
+        resume: count the whole segments that are there.
+    """
+
+    def __init__(self, target: Path, work: Path, fps: Fraction, unit: int, resume: bool) -> None:
+        self._target, self._work, self._fps, self.unit = target, work, fps, unit
+        self._suffix = target.suffix.lower()
+        self._open: _Segment | None = None
+        self._whole: list[tuple[Path, int]] = []
+        found = {int(m[1]): (p, int(m[2])) for p in work.glob("*") if (m := _SEGMENT.fullmatch(p.name))}
+        while resume and len(self._whole) in found:
+            self._whole.append(found[len(self._whole)])
+
+    @property
+    def frames(self) -> int:
+        """Frames in whole segments."""
+        return sum(count for _, count in self._whole)
+
+    def existing(self) -> list[Path]:
+        """What is already there under the name this would write."""
+        return [self._target] if self._target.exists() else []
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Encode one uint8 RGB frame ``[H, W, 3]``."""
+        if self._open is None:
+            self._open = _Segment(self._work / "open.part", self._suffix, self._fps, *frame.shape[:2])
+        self._open.write(frame)
+        if self._open.frames == self.unit:
+            self._close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            path = self._work / f"{len(self._whole):06d}-{self._open.frames}{self._suffix}"
+            os.replace(self._work / "open.part", path)
+            self._whole.append((path, self._open.frames))
+            self._open = None
+
+    def finish(self, sound: Sound | None, fps: Fraction) -> None:
+        """Join all segments and the sound, and move the whole file to its place."""
+        self._close()
+        joined = self._work / "joined.part"
+        _join(self._whole, sound, joined, self._suffix, fps)
+        os.replace(joined, self._target)
+
+    def abandon(self) -> None:
+        """Let go of the open segment."""
+        if self._open is not None:
+            self._open.abandon()
+
+
+def _join(segments: list[tuple[Path, int]], sound: Sound | None, target: Path, suffix: str, fps: Fraction) -> None:
     """Copy the packets of ``(segment, frames)`` one after another, and the sound beside them, into ``target``.
 
     Raises:

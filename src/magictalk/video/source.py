@@ -20,6 +20,10 @@ _INDEXED = ("mov", "matroska", "wav", "avi", "flac")
 """Formats that state their duration and whose seeks land where they say; of others both are estimates."""
 
 
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+"""The colour matrix a file is marked with (ISO/IEC 23091-2) to swscale's: BT.709, FCC, BT.601, SMPTE 240M, BT.2020."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What a video file is.
@@ -97,19 +101,12 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> Any:
     return streams[0]
 
 
-def _picture(frame: Any) -> NDArray[np.uint8]:
+def _picture(frame: Any, aspect: Any) -> NDArray[np.uint8]:
     """A decoded frame as displayed: uint8 RGB ``[H, W, 3]``, square pixels, upright."""
-    from av.video.reformatter import Colorspace
-
-    width, aspect = frame.width, frame.sample_aspect_ratio
-    if aspect and aspect != 1:
-        width = max(1, round(width * aspect))
-    space = frame.colorspace
-    if space in (Colorspace.ITU709, Colorspace.ITU601, Colorspace.SMPTE240M, Colorspace.FCC):
-        source = space
-    else:  # unmarked: the convention of players
-        source = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
-    picture = frame.reformat(width=width, format="rgb24", src_colorspace=source).to_ndarray()
+    width = max(1, round(frame.width * aspect)) if aspect else frame.width
+    # unmarked: the convention of players
+    matrix = _MATRICES.get(frame.colorspace) or (1 if min(frame.width, frame.height) >= 720 else 5)
+    picture = frame.reformat(width=width, format="rgb24", src_colorspace=matrix).to_ndarray()
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
@@ -129,7 +126,7 @@ def probe(path: str | Path) -> VideoInfo:
             first = next(container.decode(stream))
         except (StopIteration, av.FFmpegError) as cause:
             raise VideoError(f"no frame of {path} can be decoded; it is cut off, damaged, or not a video") from cause
-        height, width = _picture(first).shape[:2]
+        height, width = _picture(first, stream.sample_aspect_ratio).shape[:2]
         fps = float(stream.average_rate or stream.guessed_rate or 25)
         if container.duration:
             duration = container.duration / 1e6
@@ -166,8 +163,8 @@ def read_frames(
     return _grid(Path(path), info, fps, start, duration)
 
 
-def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, Any]]:
-    """``(seconds since the file's beginning, decoded frame)`` from a little before ``start``."""
+def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, Any, Any]]:
+    """``(seconds since the file's beginning, decoded frame, pixel aspect)`` from a little before ``start``."""
     import av
 
     time = 0.0
@@ -178,7 +175,7 @@ def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, A
             seek(container, start)
             for i, frame in enumerate(container.decode(stream)):
                 time = i / info.fps if frame.time is None else frame.time - origin
-                yield time, frame
+                yield time, frame, stream.sample_aspect_ratio
         except av.FFmpegError as cause:
             if time < info.duration - 0.5:
                 raise VideoError(
@@ -187,22 +184,20 @@ def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, A
                 ) from cause
 
 
-def _grid(
-    path: Path, info: VideoInfo, fps: float, start: float, duration: float | None
-) -> Iterator[NDArray[np.uint8]]:
+def _grid(path: Path, info: VideoInfo, fps: float, start: float, duration: float | None) -> Iterator[NDArray[np.uint8]]:
     wanted = None if duration is None else round(duration * fps)
     k = 0
-    held: tuple[float, Any] | None = None
-    for time, frame in _timed(path, info, start):
+    held: tuple[float, Any, Any] | None = None
+    for timed in _timed(path, info, start):
         if held is not None:
-            while start + k / fps < (held[0] + time) / 2:
+            while start + k / fps < (held[0] + timed[0]) / 2:
                 if k == wanted:
                     return
-                yield _picture(held[1])
+                yield _picture(*held[1:])
                 k += 1
-        held = time, frame
+        held = timed
     if held is not None:
         last = round((held[0] + 1 / info.fps - start) * fps)
         while k < last and k != wanted:
-            yield _picture(held[1])
+            yield _picture(*held[1:])
             k += 1
