@@ -60,6 +60,7 @@ SHUT = tuple(
         ("jawOpen", "mouthClose", "mouthFunnel", "mouthLowerDown", "mouthUpperUp")
     )
 )  # fmt: skip
+RARE = ("nose", "cheek", "jawForward", "eyeSquint", "eyeWide")  # seldom seen in talking: held harder
 RIM = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
        136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
 SKIN = 14062  # vertices of the ICT mesh's head; teeth, tongue and eyes follow
@@ -301,7 +302,11 @@ def pair_lips(shapes: Array) -> Array:
 
 
 def keep_shut(shapes: Array) -> Array:
-    """Lips that touch go on touching under the shapes that do not part them."""
+    """Lips that touch go on touching under the shapes that do not part them; a lip that rolls in meets the other."""
+    shapes = shapes.copy()
+    upper, lower = list(UPPER_INNER_LIP[1:-1]), list(LOWER_INNER_LIP)
+    roll_lower, roll_upper = ARKIT.index("mouthRollLower"), ARKIT.index("mouthRollUpper")
+    shapes[roll_lower, lower], shapes[roll_upper, upper] = shapes[roll_lower, upper], shapes[roll_upper, lower]
     paired = pair_lips(shapes)
     paired[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = 0
     return pair_lips(paired)
@@ -317,7 +322,8 @@ def refine(rig: Rig, clips: list[Clip], mirror: NDArray[np.int64], rounds: int, 
     carried = rig.shapes.astype(np.float64)
     ridge = hold / np.maximum(spread_sizes(carried, rig.neutral.astype(np.float64)), 1e-4) ** 2
     ridge[:, RIM] *= 5  # the outline follows the picture's edge of the face, not the skin
-    ridge[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = 1e9
+    ridge[[k for k, n in enumerate(ARKIT) if n.startswith(RARE)]] *= 8
+    ridge[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = ridge[:, 468:] = ridge[ARKIT.index("tongueOut")] = 1e9
     swap = [ARKIT.index(opposite(n)) for n in ARKIT]
     for step in range(rounds):
         products, pull, people = np.zeros((52, 52)), np.zeros((52, 478, 3)), defaultdict(int)

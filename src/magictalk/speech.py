@@ -88,7 +88,7 @@ class Speech:
                 f"{path} holds {samples / rate:.3f} s of sound{where}; expected at least {_SHORTEST} s, half a frame"
             )
         if total is not None:
-            _check_whole(path, start, min(total, start + duration) if duration else total, total)
+            _check_whole(path, start, np.inf if duration is None else start + duration, total)
         lengths = [s for s in (guess and guess - start, duration) if s and s > 0]
         seconds = min(lengths, default=None)
         copy = path if start == 0 and duration is None else None
@@ -268,7 +268,7 @@ def _broken(path: Path, start: float, reached: float, total: float | None) -> st
 
 
 def _check_whole(path: Path, start: float, end: float, total: float) -> None:
-    """Raise unless the file really holds what lies just before ``end``; looks there without decoding all."""
+    """Raise unless the file holds what lies before ``end``, as far as it says it does; looks without decoding all."""
     import av
 
     with path.open("rb") as file:
@@ -276,8 +276,9 @@ def _check_whole(path: Path, start: float, end: float, total: float) -> None:
     promised = int.from_bytes(head[4:8], "little") + 8
     size = path.stat().st_size
     # FFmpeg trusts the file's size over a WAV header; sizes near 2 and 4 GiB are what streamed WAV files write
-    if head.startswith(b"RIFF") and size < promised < 0x7FFF0000 and end > total - 0.5:
+    if head.startswith(b"RIFF") and size < promised < 0x7FFF0000 and end > total:
         raise SpeechError(_broken(path, start, total, total * promised / size))
+    end = min(end, total)
     with open_media(path, SpeechError) as container:
         origin = start_of(container)
         try:

@@ -29,10 +29,13 @@ MELS = 80
 MELS_PER_FRAME = 4
 """Mel frames in one video frame at 25 fps."""
 
+SILENCE = -3.5
+"""The lowest value a feature takes: a band without sound."""
+
 _FFT = 512
 _FLOOR = 1e-9  # mean power of a band; digital silence sits here (-90 dB)
 _MEMORY_FRAMES = 400.0  # time constant of the running mean: 4 s
-_LOOKAHEAD_FRAMES = 40  # the mean at a moment already knows the next 0.4 s
+_LOOKAHEAD_FRAMES = 20  # the mean at a moment already knows the next 0.2 s
 _PRIOR_WEIGHT = 0.02  # how much loudness (sqrt of power, times frames) the prior outweighs
 _PRIOR_LOG = -9.0  # what a band of speech at common levels averages
 
@@ -82,7 +85,7 @@ class Features:
     """Level-normalised log-mel of a stream.
 
     ``push`` samples as they come and ``finish`` at the end; the pieces joined are the features of the
-    whole. Features lag the samples by 0.4 s, the look-ahead of the running mean.
+    whole. Features lag the samples by 0.2 s, the look-ahead of the running mean.
 
     The mean of band ``b`` at frame ``t`` is ``sum_s w_s d^(t+h-s) x_s,b / sum_s w_s d^(t+h-s)`` over
     ``s <= t + h``: ``x`` log-mel, ``w`` the square root of the frame's power, ``d`` a 4 s decay and

@@ -7,12 +7,15 @@ and a phoneme says much about the lips: /p b m/ close them, /u w/ round them, /a
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magictalk.motion import ARKIT, FPS
+from magictalk.audio import tts
+from magictalk.audio.tts import Phoneme
+from magictalk.motion import FPS
 
 WORDS = {
     "en": "about above animal apple baby back balloon because before big blue boat book both bread bring brother bubble"
@@ -112,7 +115,7 @@ WORDS = {
 
 VISEMES = ("rest", "close", "bite", "tongue", "alveolar", "hiss", "hush", "back", "r", "w", "j", "h",
            "i", "e", "ae", "a", "schwa", "open-o", "o", "u", "y")  # fmt: skip
-"""Classes of phonemes that look alike on the lips (see ``SHAPES``)."""
+"""Classes of phonemes that look alike on the lips."""
 
 _SYMBOLS = {
     "close": "pbmɓʙ",
@@ -124,7 +127,7 @@ _SYMBOLS = {
     "back": "kɡgŋxɣqχɢɴ",
     "r": "ɹrʀʁɚɝ",
     "w": "wʍɥ",
-    "j": "jʎɲçcɟʝ",
+    "j": "jʎɲçcɟʝʲ",
     "h": "hɦʔħʕ",
     "i": "iɪɨ",
     "e": "eɛɘ",
@@ -149,3 +152,53 @@ def visemes_of(phoneme: str) -> tuple[str, ...]:
     found = [_CLASS_OF[c] for c in plain if c in _CLASS_OF]
     shapes = [s for i, s in enumerate(found) if i == 0 or s != found[i - 1]]
     return tuple(shapes[:2]) if shapes else ("rest",)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Synthetic speech with lip shapes.
+
+    Attributes:
+        samples: float32 ``[N]`` at 16 kHz.
+        visemes: float32 ``[T, 21]``, the share of each class of ``VISEMES`` in the 40 ms around each video frame.
+    """
+
+    samples: NDArray[np.float32]
+    visemes: NDArray[np.float32]
+
+
+def occupancy(phonemes: Sequence[Phoneme], frames: int) -> NDArray[np.float32]:
+    """Share ``[frames, 21]`` of each viseme in the 40 ms around each frame of the 25 fps grid."""
+    fine = 200  # steps a second
+    per_frame = int(fine / FPS)
+    shares = np.zeros((frames * per_frame, len(VISEMES)), np.float32)
+    for phoneme in phonemes:
+        shapes = visemes_of(phoneme.symbol)
+        edges = np.round(np.linspace(phoneme.start, phoneme.end, len(shapes) + 1) * fine).astype(int)
+        for shape, low, high in zip(shapes, edges[:-1], edges[1:], strict=True):
+            shares[low:high, VISEMES.index(shape)] = 1
+    shares[shares.sum(1) == 0, 0] = 1
+    before = np.eye(1, len(VISEMES), dtype=np.float32).repeat(per_frame // 2, 0)
+    return np.concatenate([before, shares])[: frames * per_frame].reshape(frames, per_frame, -1).mean(1)
+
+
+def utterances(count: int, seed: int) -> Iterator[Utterance]:
+    """Word salads: the languages in turn, every second one English, in random voices, speeds and pitches."""
+    from scipy.signal import resample_poly
+
+    rng = np.random.default_rng(seed)
+    languages, variants = list(WORDS), tts.variants()
+    for i in range(count):
+        language = languages[i // 2 % len(languages)] if i % 2 else str(rng.choice(["en", "en-us", "en-gb-scotland"]))
+        words = [str(w) for w in rng.choice(WORDS[language.split("-")[0]].split(), rng.integers(3, 14))]
+        words = [w + rng.choice([",", ".", "?"]) if rng.random() < 0.12 else w for w in words]
+        variant = f"+{rng.choice(variants)}" if rng.random() < 0.85 else ""
+        spoken = tts.synthesize(
+            " ".join(words) + ".",
+            language + variant,
+            rate_wpm=int(rng.uniform(110, 270)),
+            pitch=int(rng.uniform(10, 90)),
+            pitch_range=int(rng.uniform(10, 90)),
+        )
+        samples = resample_poly(spoken.samples, 320, 441).astype(np.float32)
+        yield Utterance(samples, occupancy(spoken.phonemes, round(len(samples) / 640)))

@@ -74,7 +74,7 @@ def point_weights() -> Array:
     weights[152] = 2.0
     weights[list(BROWS)] = 3.0
     weights[list(LIPS)] = 6.0
-    weights[list(LIDS)] = 10.0
+    weights[list(LIDS)] = 20.0
     weights[468:] = 20.0  # gaze is the irises' own
     return weights[:, None] * [1.0, 1.0, 0.15]
 
@@ -173,8 +173,11 @@ class Rig:
             cross = (basis * w) @ flat.T
             solved = np.linalg.solve((basis * w) @ basis.T + NOISE**2 * np.eye(len(basis)), cross)
             products, pull = products - cross.T @ solved, pull - (offset * w) @ basis.T @ solved
-        size = (flat**2 @ w).mean()
-        return _bounded(products / size, pull / size, L1, L2, smooth).astype(np.float32)
+        # measure coefficients so that one cost suits all: a shape twice as large costs twice as much to use
+        energy = flat**2 @ w
+        unit, size = (energy / energy.mean()) ** 0.25, energy.mean()
+        found = _bounded(products / np.outer(unit, unit) / size, pull / unit / size, unit, L1, L2, smooth)
+        return (found / unit).astype(np.float32)
 
     def fit_portrait(self, landmarks_px: ArrayLike) -> PortraitFit:
         """Pose, expression and face at rest of one mesh ``[478, 3]`` in pixels."""
@@ -254,7 +257,7 @@ def _see_through_lids(points: Array, neutral: Array) -> Array:
     for iris, upper, lower in zip(IRISES, UPPER_LIDS, LOWER_LIDS, strict=True):
         high, low = list(upper[2:5]), list(lower[2:5])
         opening = (points[:, high, 1] - points[:, low, 1]).mean(1) / (neutral[high, 1] - neutral[low, 1]).mean()
-        seen = np.clip((opening - 0.35) / 0.3, 0, 1)
+        seen = np.clip((opening - 0.45) / 0.3, 0, 1)
         offset = points[:, iris] - neutral[list(iris)]
         open_frames = np.flatnonzero(seen > 0.5)
         if len(open_frames) == 0:
@@ -278,8 +281,10 @@ def _spread(face: Array, points: tuple[int, ...], change: Array, still: tuple[in
     return field
 
 
-def _bounded(products: Array, pull: Array, l1: float, l2: float, smooth: float, steps: int = 80) -> Array:
-    """Minimise over ``0 <= c <= 1``, ``[T, n]``: ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2 / 2 + smooth |c_t - c_t-1|^2 / 2``."""
+def _bounded(
+    products: Array, pull: Array, most: Array, l1: float, l2: float, smooth: float, steps: int = 80
+) -> Array:
+    """Minimise over ``0 <= c <= most``, ``[T, n]``: ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2 / 2 + smooth |c_t - c_t-1|^2 / 2``."""
     values, vectors = np.linalg.eigh(products)
     frames = len(pull)
     path = 2 - 2 * np.cos(np.pi * np.arange(frames) / frames)  # eigenvalues of the path's Laplacian
@@ -294,6 +299,6 @@ def _bounded(products: Array, pull: Array, l1: float, l2: float, smooth: float, 
         else:
             step = (right * inverse[:1]) @ vectors.T
         step = 1.6 * step - 0.6 * kept
-        kept = np.clip(step + dual, 0, 1)
+        kept = np.clip(step + dual, 0, most)
         dual += step - kept
     return kept

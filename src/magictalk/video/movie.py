@@ -7,8 +7,9 @@ import heapq
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ FORMATS = {
 }
 """By the file's suffix."""
 
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Channel layouts that the sound encoders take."""
 _SEGMENT = re.compile(r"(\d+)-(\d+)\.\w+")
 _BT709 = 1
@@ -249,11 +250,20 @@ def _copy_packets(source: Any, stream: Any, limit: float) -> Iterator[tuple[floa
 def _encoded(sound: Sound, container: Any, form: Format, limit: float) -> Iterator[tuple[float, Any]]:
     import av
 
-    channels = av.AudioLayout(sound.layout).nb_channels
+    named = av.AudioLayout(sound.layout)
+    channels = named.nb_channels
+    if named.channels[0].name == "NONE" and channels not in _LAYOUTS:
+        sound, channels = replace(sound, layout="mono", blocks=partial(_mean, sound)), 1
     rate = sound.rate if sound.rate in form.rates else form.rates[-1]
     stream = container.add_stream(form.audio, rate=rate, layout=_LAYOUTS.get(channels, "stereo"))
     stream.bit_rate = form.bit_rate + form.bit_rate // 3 * max(0, channels - 2)
     return encode_sound(sound, stream, limit)
+
+
+def _mean(sound: Sound) -> Iterator[NDArray[np.float32]]:
+    """All channels as one, where nothing is known of their places."""
+    for block in sound.blocks():
+        yield block.mean(1, keepdims=True)
 
 
 def encode_sound(sound: Sound, stream: Any, limit: float) -> Iterator[tuple[float, Any]]:

@@ -171,6 +171,7 @@ def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, A
     with open_media(path, VideoError) as container:
         stream = _video_stream(container, path)
         origin = start_of(container)
+        length = float(stream.duration * stream.time_base) if stream.duration else 0.0
         try:
             seek(container, start)
             for i, frame in enumerate(container.decode(stream)):
@@ -178,10 +179,16 @@ def _timed(path: Path, info: VideoInfo, start: float) -> Iterator[tuple[float, A
                 yield time, frame, stream.sample_aspect_ratio
         except av.FFmpegError as cause:
             if time < info.duration - 0.5:
-                raise VideoError(
-                    f"{path} breaks off at {time:.2f} s of {info.duration:.2f} s ({_reason(cause)}); "
-                    f"give a duration up to {time - start:.2f} s to use what is there"
-                ) from cause
+                raise VideoError(_broken(path, time, start, info.duration)) from cause
+        if time + 1 / info.fps < length - 0.5:
+            raise VideoError(_broken(path, time, start, length))
+
+
+def _broken(path: Path, time: float, start: float, length: float) -> str:
+    return (
+        f"{path} is cut off or damaged at {time:.2f} s of {length:.2f} s; "
+        f"give a duration up to {max(0.0, time - start):.2f} s to use what is there"
+    )
 
 
 def _grid(path: Path, info: VideoInfo, fps: float, start: float, duration: float | None) -> Iterator[NDArray[np.uint8]]:

@@ -24,6 +24,8 @@ from magictalk.video.sound import Sound
 
 _WAITING_BYTES = 64 << 20
 """Frames that may wait for the encoder, together."""
+_LONGEST_NAME = 240
+"""Bytes: file systems take 255, and the hidden folder's name is longer."""
 
 
 class VideoWriter:
@@ -95,6 +97,8 @@ class VideoWriter:
             raise VideoError(
                 f"cannot write {path}; expected a name in .mp4 or .webm, a folder for png pictures, or shot_%05d.png"
             )
+        if len(os.fsencode(path.name)) > _LONGEST_NAME:
+            raise VideoError(f"{path} cannot be written; expected a name of at most {_LONGEST_NAME} bytes")
         if path.is_dir() if suffix else path.is_file():
             raise VideoError(f"{path} is a {'folder' if suffix else 'file'}; give another name")
         if not path.parent.is_dir():

@@ -1,0 +1,331 @@
+"""The street end to end: who, what is said and how become a video.
+
+magictalk.animate("me.png", "hello.wav").save("out.mp4")
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.drive import mix
+from magictalk.errors import MotionError, OptionError, VideoError
+from magictalk.face.landmarks import Box
+from magictalk.motion import FPS, Motion
+from magictalk.portrait import Portrait
+from magictalk.speech import Speech
+
+if TYPE_CHECKING:
+    from magictalk.render.rig import RigRender
+
+Size = Literal["native"] | int
+"""Size of the video: the picture's own, or this many pixels on its longer side."""
+Progress = Callable[[int, int | None], None]
+"""Called with the frames finished and the frames expected, None while that is not known."""
+SIZES = 64, 8192
+"""Fewest and most pixels of the longer side."""
+LARGEST_AMPLITUDE = 2.0
+
+_SLACK_FRAMES = 12
+"""A motion file may end this much before the sound; its last frame is held."""
+
+
+class Animation:
+    """A talking portrait that is made while it is read. Make one with :func:`animate`.
+
+    Attributes:
+        portrait: who.
+        speech: what is heard; None is silence, and the motion decides the length.
+        frame_size: ``(width, height)`` of the video in pixels, both even.
+        frame_count: frames expected; an estimate where a file does not state its length, None where nothing does.
+        resume_hint: after :meth:`save` ended in an error: how to go on from what is kept; None when nothing is.
+    """
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        speech: Speech | None,
+        motions: Callable[[], Iterator[Motion]],
+        *,
+        frame_size: tuple[int, int],
+        frame_count: int | None,
+        label: bool = False,
+        fingerprint: dict[str, str] | None = None,
+    ) -> None:
+        self.portrait, self.speech = portrait, speech
+        self.frame_size, self.frame_count = frame_size, frame_count
+        self.resume_hint: str | None = None
+        self._motions, self._label, self._fingerprint = motions, label, fingerprint or {}
+
+    def motions(self) -> Iterator[Motion]:
+        """The motion in chunks of at most 50 frames, from the beginning at each call."""
+        return self._motions()
+
+    def frames(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames from number ``start`` on, uint8 RGB ``[H, W, 3]``, made one at a time."""
+        for frame in self._render(mix.skip(self.motions(), start)):
+            if self._label:
+                from magictalk.video import label
+
+                label(frame)
+            yield frame
+
+    @cached_property
+    def _render(self) -> RigRender:
+        from magictalk.render.rig import RigRender
+
+        return RigRender(self.portrait, self.frame_size)
+
+    def save(
+        self, path: str | Path, *, overwrite: bool = False, resume: bool = False, progress: Progress | None = None
+    ) -> Path:
+        """Write ``.mp4``, ``.webm`` or numbered pictures (a folder, or ``shot_%05d.png``); nothing, unless it is whole.
+
+        Args:
+            path: the file to write.
+            overwrite: replace what is there.
+            resume: go on after the last whole segment of a job that broke off.
+            progress: told after each frame.
+
+        Raises:
+            VideoError: when it exists, cannot be written, or the broken job was another.
+            MagicTalkError: when the speech turns out to be damaged on the way.
+        """
+        from magictalk.video import VideoWriter
+
+        writer = VideoWriter(
+            path,
+            fps=FPS,
+            sound=self.speech.sound if self.speech else None,
+            fingerprint=self._fingerprint,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        try:
+            with writer:
+                for done, frame in enumerate(self.frames(writer.done_frames), writer.done_frames + 1):
+                    writer.write(frame)
+                    if progress:
+                        progress(done, self.frame_count)
+        finally:
+            self.resume_hint = writer.resume_hint
+        return Path(path)
+
+
+def animate(
+    portrait: str | Path | Portrait | NDArray[np.uint8],
+    speech: str | Path | Speech | None = None,
+    *,
+    text: str | None = None,
+    voice: str = "en",
+    face: int | None = None,
+    face_box: Box | None = None,
+    size: Size = "native",
+    lips: float = 1.0,
+    head: float = 1.0,
+    blink: float = 1.0,
+    driving: str | Path | None = None,
+    driving_parts: Literal["upper", "all"] = "upper",
+    motion: str | Path | Motion | None = None,
+    seed: int = 0,
+    label: bool = False,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Animation:
+    """Make a portrait speak. Nothing is drawn before the frames are read or saved.
+
+    Args:
+        portrait: a picture file, a :class:`Portrait`, or uint8 RGB ``[H, W, 3]``.
+        speech: an audio or video file, or a :class:`Speech`. Sound decides the length of the video.
+        text: said by the bundled voice instead of ``speech``.
+        voice: language of ``text``: ``en``, ``de``, ``cmn`` ...
+        face: which face, from 1 from left to right; the largest by default.
+        face_box: ``(x, y, width, height)`` around the face, when it is not found by itself.
+        size: ``"native"``, or the pixels of the longer side; the whole picture is scaled, never cut.
+        lips: amplitude of the mouth's motion, 0..2.
+        head: amplitude of the head's motion, 0..2.
+        blink: amplitude of the eyelids' blinks, 0..2.
+        driving: a video of a face to take motion from. Shorter than the sound, it runs forth and back.
+        driving_parts: ``"upper"`` takes head, brows, eyes and cheeks from it and the lips from the speech;
+            ``"all"`` takes everything, and its sound too when there is no speech.
+        motion: a ``.csv`` or ``.npz`` file, or a :class:`Motion`, instead of motion made from the speech; at its first
+            frame the head is as in the picture. Without speech the video is silent and as long as the motion.
+        seed: of blinks, gaze and head motion.
+        label: draw a visible "AI-generated" mark.
+        start: seconds of the speech to skip; also of a driving video that gives the sound.
+        duration: seconds of the speech to use.
+
+    Raises:
+        OptionError: when a value is out of its range or two contradict each other.
+        PortraitError, SpeechError, MotionError, VideoError: when an input cannot be used.
+    """
+    amplitudes = {"lips": lips, "head": head, "blink": blink}
+    _check_options(amplitudes, size, driving_parts, start, duration)
+    if motion is not None and driving is not None:
+        raise OptionError("both a motion and a driving video were given; choose one")
+    own_sound = driving is not None and driving_parts == "all" and speech is None and text is None
+    heard = _sound_of(driving, start, duration) if own_sound else _speech(speech, text, voice, start, duration)
+    if heard is None and motion is None and not own_sound:
+        raise OptionError("nothing to say; give a speech file or a text")
+    who = _portrait(portrait, face, face_box)
+    source: Callable[[], Iterator[Motion]]
+    given: Motion | None = None
+    if motion is not None:
+        given = _given(motion, heard)
+        source = partial(mix.play, given, heard, swing=False)
+    elif driving is not None:
+        given = _driving(driving, start if own_sound else 0.0, duration if own_sound else None)
+        source = partial(mix.play, given, heard, swing=True)
+        if heard is not None and driving_parts == "upper":
+            source = partial(mix.follow, heard, given)
+    elif heard is not None:
+        source = partial(mix.speak, heard, seed)
+    if heard is not None:
+        count = None if heard.duration is None else round(heard.duration * FPS)
+    else:
+        count = None if given is None else len(given)
+    return Animation(
+        who,
+        heard,
+        lambda: (chunk.scale(**amplitudes) for chunk in source()),
+        frame_size=_frame_size(who, size),
+        frame_count=count,
+        label=label,
+        fingerprint={
+            "portrait": _digest(who.image, who.landmarks),
+            "speech": f"{text!r} in {voice}" if text is not None else _name_of(heard),
+            "motion": f"seed {seed}" if given is None else f"{_digest(given.coefficients, given.head)} {driving_parts}",
+            "amplitudes": f"lips {lips:g}, head {head:g}, blink {blink:g}",
+            "label": str(label),
+        },
+    )
+
+
+def motion_of(path: str | Path, source: Literal["auto", "speech", "video"] = "auto", seed: int = 0) -> Motion:
+    """The motion of a recording: of the face in a video, or made from the sound.
+
+    Args:
+        path: a sound or video file.
+        source: ``"auto"`` reads the face where a video shows one, and listens otherwise.
+        seed: of blinks, gaze and head motion made from sound.
+
+    Raises:
+        SpeechError, VideoError, MotionError: when the file cannot be used so.
+    """
+    from magictalk.video import probe
+
+    if source == "video":
+        return Motion.from_video(path)
+    if source == "auto":
+        try:
+            heard = probe(path).has_audio
+        except VideoError:
+            return _made(path, seed)
+        try:
+            return Motion.from_video(path)
+        except MotionError:
+            if not heard:
+                raise
+    return _made(path, seed)
+
+
+def _made(path: str | Path, seed: int) -> Motion:
+    return Motion.concatenate(list(mix.speak(Speech.open(path), seed)))
+
+
+def _check_options(
+    amplitudes: dict[str, float], size: Size, driving_parts: str, start: float, duration: float | None
+) -> None:
+    for name, value in amplitudes.items():
+        if not 0 <= value <= LARGEST_AMPLITUDE:
+            raise OptionError(f"{name} is {value}; expected 0 to {LARGEST_AMPLITUDE:g}")
+    if size != "native" and not (isinstance(size, int) and SIZES[0] <= size <= SIZES[1]):
+        raise OptionError(f"size is {size}; expected native, or {SIZES[0]} to {SIZES[1]} pixels")
+    if driving_parts not in ("upper", "all"):
+        raise OptionError(f"driving parts are {driving_parts!r}; expected upper or all")
+    if not 0 <= start < float("inf"):
+        raise OptionError(f"start is {start} s; expected 0 or more")
+    if duration is not None and not 0 < duration < float("inf"):
+        raise OptionError(f"duration is {duration} s; expected more than 0")
+
+
+def _portrait(given: str | Path | Portrait | NDArray[np.uint8], face: int | None, box: Box | None) -> Portrait:
+    if face is not None and box is not None:
+        raise OptionError("both a face number and a face box were given; choose one")
+    if not isinstance(given, Portrait):
+        read = Portrait.from_array if isinstance(given, np.ndarray) else Portrait.open
+        return read(given, face, box)  # type: ignore[operator]
+    if face is not None or box is not None:
+        raise OptionError("the portrait's face is chosen already; choose it when opening the portrait")
+    return given
+
+
+def _speech(
+    given: str | Path | Speech | None, text: str | None, voice: str, start: float, duration: float | None
+) -> Speech | None:
+    if given is not None and text is not None:
+        raise OptionError("both speech and text were given; choose one")
+    if isinstance(given, str | Path):
+        return Speech.open(given, start, duration)
+    if start > 0 or duration is not None:
+        raise OptionError("start and duration choose a part of a speech file; leave them out without one")
+    return given if text is None else Speech.say(text, voice)
+
+
+def _sound_of(video: str | Path, start: float, duration: float | None) -> Speech | None:
+    from magictalk.video import probe
+
+    return Speech.open(video, start, duration) if probe(video).has_audio else None
+
+
+def _driving(video: str | Path, start: float, duration: float | None) -> Motion:
+    """A video's motion from its head pose at ``start`` on."""
+    motion = Motion.from_video(video)[round(start * FPS) :]
+    motion = motion if duration is None else motion[: round(duration * FPS)]
+    if not len(motion):
+        raise MotionError(f"{video} has no frame after {start:g} s; choose an earlier start")
+    return motion.relative()
+
+
+def _given(motion: str | Path | Motion, speech: Speech | None) -> Motion:
+    """A motion on the frame grid, from its first head pose on, that is long enough for the speech."""
+    motion = (motion if isinstance(motion, Motion) else Motion.open(motion)).resample(FPS).relative()
+    if not len(motion):
+        raise MotionError("the motion has no frame; expected at least one")
+    if speech and speech.duration and len(motion) + _SLACK_FRAMES < round(speech.duration * FPS):
+        raise MotionError(
+            f"the motion lasts {motion.duration:.2f} s, the speech {speech.duration:.2f} s; "
+            f"choose a duration of {motion.duration:.2f} s, or a longer motion"
+        )
+    return motion
+
+
+def _frame_size(portrait: Portrait, size: Size) -> tuple[int, int]:
+    height, width = portrait.image.shape[:2]
+    if size == "native":
+        return width + width % 2, height + height % 2
+    scale = size / max(width, height)
+    return max(16, 2 * round(width * scale / 2)), max(16, 2 * round(height * scale / 2))
+
+
+def _name_of(speech: Speech | None) -> str:
+    """What a sound is, for telling one job from another: a file by name, place and date, others by their samples."""
+    if speech is None:
+        return "none"
+    if speech.source is None:
+        return _digest(*speech.chunks())
+    facts = speech.source.stat()
+    return f"{speech.source.resolve()} from {speech.start:g} s, {facts.st_size} bytes, {facts.st_mtime_ns}"
+
+
+def _digest(*arrays: NDArray[np.generic]) -> str:
+    total = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
