@@ -60,9 +60,10 @@ SHUT = tuple(
         ("jawOpen", "mouthClose", "mouthFunnel", "mouthLowerDown", "mouthUpperUp")
     )
 )  # fmt: skip
-RARE = ("nose", "cheek", "jawForward", "eyeSquint", "eyeWide")  # seldom seen in talking: held harder
+RARE = ("nose", "cheek", "jawForward", "eyeSquint", "eyeWide", "eyeLookUp")  # seldom seen in talking: held harder
 RIM = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
        136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)  # fmt: skip
+CHIN = (152, 148, 377, 176, 400, 149, 378)
 SKIN = 14062  # vertices of the ICT mesh's head; teeth, tongue and eyes follow
 IRIS_RADIUS, EYEBALL_RADIUS, LOOK = 0.088, 0.19, np.radians(30)
 
@@ -321,7 +322,7 @@ def refine(rig: Rig, clips: list[Clip], mirror: NDArray[np.int64], rounds: int, 
     """
     carried = rig.shapes.astype(np.float64)
     ridge = hold / np.maximum(spread_sizes(carried, rig.neutral.astype(np.float64)), 1e-4) ** 2
-    ridge[:, RIM] *= 5  # the outline follows the picture's edge of the face, not the skin
+    ridge[:, [p for p in RIM if p not in CHIN]] *= 5  # the outline follows the picture's edge of the face, not the skin
     ridge[[k for k, n in enumerate(ARKIT) if n.startswith(RARE)]] *= 8
     ridge[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = ridge[:, 468:] = ridge[ARKIT.index("tongueOut")] = 1e9
     swap = [ARKIT.index(opposite(n)) for n in ARKIT]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from magictalk.errors import SpeechError
 from magictalk.speech import RATE, Speech
+from magictalk.video import VideoWriter, read_frames
 
 
 def tone(seconds, rate, hertz=300.0, level=0.5):
@@ -218,7 +219,7 @@ def test_nan_in_a_file_names_the_second(tmp_path):
     samples = tone(3, 16000)
     samples[40000] = np.nan
     path = record(tmp_path / "nan.wav", samples[:, None], 16000, "pcm_f32le")
-    with pytest.raises(SpeechError, match="not a number at 2.50 s"):
+    with pytest.raises(SpeechError, match=r"not a number at 2.50 s"):
         Speech.open(path).samples()
     assert len(Speech.open(path, duration=2).samples()) == 32000
 
@@ -231,7 +232,9 @@ def test_a_file_cut_off_says_where_and_how_to_go_on(tmp_path, name):
     path = record(tmp_path / name, noise, 44100, codec, options=options)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(SpeechError, match=r"cut off or damaged at [45]\.\d+ s of 10.*use --duration [45]\.\d") as caught:
+    with pytest.raises(
+        SpeechError, match=r"cut off or damaged at [45]\.\d+ s of 10.*use --duration [45]\.\d"
+    ) as caught:
         Speech.open(path)
     duration = float(str(caught.value).split("--duration ")[1].split()[0])
     assert len(Speech.open(path, duration=duration).samples()) == round(duration * RATE)
@@ -295,3 +298,24 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path.chmod(0)
     with pytest.raises(SpeechError, match="may not be read"):
         Speech.open(path)
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.mp3", "a.wav", "said"])
+def test_a_video_of_speech_lasts_as_long_and_sounds_the_same(tmp_path, name):
+    if name == "said":
+        speech = Speech.say("Every word is heard.")
+    else:
+        codec = {"m4a": "aac", "mp3": "libmp3lame", "wav": "pcm_s16le"}[name[2:]]
+        speech = Speech.open(
+            record(tmp_path / name, np.repeat(tone(2.31, 44100)[:, None], 2, 1), 44100, codec, "stereo")
+        )
+    spoken = speech.samples()
+    count = Speech.frame_count(len(spoken))
+    with VideoWriter(tmp_path / "out.mp4", sound=speech.sound, segment_seconds=0.5) as writer:
+        for k in range(count):
+            writer.write(np.full((32, 32, 3), k, np.uint8))
+    heard = Speech.open(tmp_path / "out.mp4").samples()
+    assert sum(1 for _ in read_frames(tmp_path / "out.mp4")) == count
+    assert abs(len(heard) - len(spoken)) <= 2 * 1024 * RATE / speech.sound.rate
+    assert abs(lag(spoken, heard)) <= 16
+    assert np.corrcoef(spoken, np.resize(heard, len(spoken)))[0, 1] > 0.97

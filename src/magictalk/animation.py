@@ -169,9 +169,12 @@ def animate(
     _check_options(amplitudes, size, driving_parts, start, duration)
     if motion is not None and driving is not None:
         raise OptionError("both a motion and a driving video were given; choose one")
-    own_sound = driving is not None and driving_parts == "all" and speech is None and text is None
-    heard = _sound_of(driving, start, duration) if own_sound else _speech(speech, text, voice, start, duration)
-    if heard is None and motion is None and not own_sound:
+    own_sound = driving_parts == "all" and speech is None and text is None
+    if driving is not None and own_sound:
+        heard = _sound_of(driving, start, duration)
+    else:
+        heard = _speech(speech, text, voice, start, duration)
+    if heard is None and motion is None and (driving is None or not own_sound):
         raise OptionError("nothing to say; give a speech file or a text")
     who = _portrait(portrait, face, face_box)
     source: Callable[[], Iterator[Motion]]
@@ -258,9 +261,10 @@ def _check_options(
 def _portrait(given: str | Path | Portrait | NDArray[np.uint8], face: int | None, box: Box | None) -> Portrait:
     if face is not None and box is not None:
         raise OptionError("both a face number and a face box were given; choose one")
-    if not isinstance(given, Portrait):
-        read = Portrait.from_array if isinstance(given, np.ndarray) else Portrait.open
-        return read(given, face, box)  # type: ignore[operator]
+    if isinstance(given, str | Path):
+        return Portrait.open(given, face, box)
+    if isinstance(given, np.ndarray):
+        return Portrait.from_array(given, face, box)
     if face is not None or box is not None:
         raise OptionError("the portrait's face is chosen already; choose it when opening the portrait")
     return given

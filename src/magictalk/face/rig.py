@@ -42,10 +42,13 @@ L1, L2, SMOOTH = 2e-3, 1e-2, 0.01
 """Costs of a fit: on coefficients, on their squares, on squared steps between frames."""
 NOISE = 0.3
 """Weighted misfit, in inter-ocular units, that is as likely as one standard deviation of identity."""
+LID_REST = 0.15
+"""Opening, in parts of the eye's at rest, that MediaPipe's lids keep in a full blink."""
 ROUNDS = 8
 """Alternations between identity and expression."""
 
 _EYE_BLINK_RIGHT, _EYE_BLINK_LEFT, _JAW_OPEN, _MOUTH_CLOSE = 7, 0, 17, 18  # places in ARKIT
+_GAZE = (1, 2, 3, 4, 8, 9, 10, 11)  # eyeLook, the person's left eye first
 
 
 def inner_lip_gap(points: ArrayLike) -> Array:
@@ -71,11 +74,11 @@ def point_weights() -> Array:
     weights = np.ones(478)
     weights[[10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176,
              149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]] = 0.3  # fmt: skip
-    weights[152] = 2.0
+    weights[[152, 148, 377, 175, 199, 200]] = 4.0
     weights[list(BROWS)] = 3.0
     weights[list(LIPS)] = 6.0
     weights[list(LIDS)] = 20.0
-    weights[468:] = 20.0  # gaze is the irises' own
+    weights[468:] = 1.0  # gaze has a fit of its own
     return weights[:, None] * [1.0, 1.0, 0.15]
 
 
@@ -157,7 +160,7 @@ class Rig:
         Bounded least squares with small L1 and L2 costs on the coefficients and ``smooth`` on the squared step
         between frames, solved for all frames at once by ADMM (Boyd et al. 2011, section 5.2): the quadratic
         step is exact in the eigenbases of the shapes' products and of the frames' path (a cosine transform).
-        The neutral is the rig's by default. Irises behind closed lids are taken from the frames around.
+        The neutral is the rig's by default. Gaze is read off the irises first.
         """
         return self._fit(np.asarray(points, np.float64), self.neutral if neutral is None else neutral, smooth, False)
 
@@ -165,8 +168,9 @@ class Rig:
         """:meth:`fit`; when ``unsure``, the neutral may also be off along the identity basis (Woodbury's identity)."""
         base = np.asarray(neutral, np.float64)
         w = point_weights().ravel()
-        offset = (_see_through_lids(points, base) - base).reshape(len(points), -1)
         flat = self.shapes.reshape(52, -1).astype(np.float64)
+        gaze = self._fit_gaze(points - base, _openings(points, base))
+        offset = (points - base).reshape(len(points), -1) - gaze @ flat
         products, pull = (flat * w) @ flat.T, offset * w @ flat.T
         if unsure:
             basis = self.identity.reshape(len(self.identity), -1).astype(np.float64)
@@ -176,8 +180,32 @@ class Rig:
         # measure coefficients so that one cost suits all: a shape twice as large costs twice as much to use
         energy = flat**2 @ w
         unit, size = (energy / energy.mean()) ** 0.25, energy.mean()
-        found = _bounded(products / np.outer(unit, unit) / size, pull / unit / size, unit, L1, L2, smooth)
-        return (found / unit).astype(np.float32)
+        most = np.where(np.isin(np.arange(52), _GAZE), 0.0, unit)
+        found = _bounded(products / np.outer(unit, unit) / size, pull / unit / size, most, L1, L2, smooth)
+        return (gaze + found / unit).astype(np.float32)
+
+    def _fit_gaze(self, offset: Array, openings: Array) -> Array:
+        """The eyeLook coefficients ``[T, 52]`` from the irises alone, whose ``offset [T, 478, 3]`` from rest they are.
+
+        The mesh network moves an iris that a lid hides down with the lid, which is not a glance: where an eye is
+        less than half open, its gaze is that of the nearest frame in which it is open, or straight ahead.
+        """
+        gaze = np.zeros((len(offset), 52))
+        for eye, (iris, columns) in enumerate(zip(IRISES, (_GAZE[4:], _GAZE[:4]), strict=True)):
+            moved = offset[:, iris, :2].mean(1)
+            seen = np.flatnonzero(openings[:, eye] > 0.5)
+            if len(seen):
+                after = seen[np.searchsorted(seen, np.arange(len(moved))).clip(max=len(seen) - 1)]
+                before = seen[(np.searchsorted(seen, np.arange(len(moved)), side="right") - 1).clip(0)]
+                frame = np.arange(len(moved))
+                moved = moved[np.where(np.abs(frame - before) <= np.abs(after - frame), before, after)]
+            else:
+                moved = np.zeros_like(moved)
+            for column in columns:
+                full = self.shapes[column, iris, :2].mean(0)
+                axis = int(np.argmax(np.abs(full)))
+                gaze[:, column] = np.clip(moved[:, axis] / full[axis], 0, 1)
+        return gaze
 
     def fit_portrait(self, landmarks_px: ArrayLike) -> PortraitFit:
         """Pose, expression and face at rest of one mesh ``[478, 3]`` in pixels."""
@@ -204,7 +232,21 @@ class Rig:
         for _ in range(2):
             coefficients = own.fit(pose.to_face(landmarks), smooth=smooth)
             pose = Pose.fit_sequence(landmarks, own.vertices(coefficients))
-        return VideoFit(pose, coefficients, own.neutral)
+        return VideoFit(pose, own._shut_eyes(coefficients, pose.to_face(landmarks)), own.neutral)
+
+    def _shut_eyes(self, coefficients: NDArray[np.float32], points: Array) -> NDArray[np.float32]:
+        """Blinks that close: the mesh network's lids stop short of each other, so an eye ``LID_REST`` open is shut.
+
+        ``eyeBlink`` at 1 closes the rest opening exactly, so what the opening lacks is what the coefficient lacks.
+        """
+        neutral = self.neutral.astype(np.float64)
+        wanted = _openings(points, neutral)
+        lack = _openings(self.vertices(coefficients).astype(np.float64), neutral) - (wanted - LID_REST) / (1 - LID_REST)
+        blinks = [_EYE_BLINK_RIGHT, _EYE_BLINK_LEFT]
+        closing = np.clip((0.6 - wanted) / 0.3, 0, 1)
+        coefficients = coefficients.copy()
+        coefficients[:, blinks] = np.clip(coefficients[:, blinks] + closing * lack, 0, 1)
+        return coefficients
 
     def _separate(self, landmarks: Array) -> tuple[Pose, NDArray[np.float32], Array]:
         """Tell identity from expression in meshes ``[N, 478, 3]`` of one person: alternate both fits.
@@ -248,26 +290,14 @@ def fill_gaps(landmarks: Array) -> Array:
     return (1 - part) * landmarks[known[low]] + part * landmarks[known[high]]
 
 
-def _see_through_lids(points: Array, neutral: Array) -> Array:
-    """Meshes ``[T, 478, 3]`` whose irises, where lids hide them, are as in the frames around (or at rest).
+def _openings(points: Array, neutral: Array) -> Array:
+    """How far each eye is open, ``[T, 2]``, in parts of its opening at rest."""
 
-    The mesh network moves a hidden iris down with the lid; that would read as a glance down.
-    """
-    points = points.copy()
-    for iris, upper, lower in zip(IRISES, UPPER_LIDS, LOWER_LIDS, strict=True):
-        high, low = list(upper[2:5]), list(lower[2:5])
-        opening = (points[:, high, 1] - points[:, low, 1]).mean(1) / (neutral[high, 1] - neutral[low, 1]).mean()
-        seen = np.clip((opening - 0.45) / 0.3, 0, 1)
-        offset = points[:, iris] - neutral[list(iris)]
-        open_frames = np.flatnonzero(seen > 0.5)
-        if len(open_frames) == 0:
-            guess = np.zeros_like(offset)
-        else:
-            at = np.interp(np.arange(len(points)), open_frames, np.arange(len(open_frames)))
-            near = open_frames[np.round(at).astype(int)]
-            guess = offset[near]
-        points[:, iris] = neutral[list(iris)] + seen[:, None, None] * offset + (1 - seen)[:, None, None] * guess
-    return points
+    def gaps(face: Array) -> Array:
+        pairs = zip(UPPER_LIDS, LOWER_LIDS, strict=True)
+        return np.stack([(face[..., u[1:6], 1] - face[..., d[1:6], 1]).mean(-1) for u, d in pairs], -1)
+
+    return gaps(points) / np.maximum(gaps(neutral), 1e-3)
 
 
 def _spread(face: Array, points: tuple[int, ...], change: Array, still: tuple[int, ...], reach: float) -> Array:

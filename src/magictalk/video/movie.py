@@ -203,6 +203,7 @@ def _film(segments: list[tuple[Path, int]], stream: Any, fps: Fraction) -> Itera
     import av
 
     offset = 0
+    delay: int | None = None  # frames between decoding and display; a segment of a frame or two would claim none
     for path, count in segments:
         seen = 0
         with av.open(f"file:{path}") as container:
@@ -210,7 +211,9 @@ def _film(segments: list[tuple[Path, int]], stream: Any, fps: Fraction) -> Itera
                 if packet.pts is None or packet.dts is None:
                     continue
                 base = packet.time_base * fps
-                packet.pts, packet.dts = offset + round(packet.pts * base), offset + round(packet.dts * base)
+                if delay is None:
+                    delay = -round(packet.dts * base)
+                packet.pts, packet.dts = offset + round(packet.pts * base), offset + seen - delay
                 packet.duration, packet.time_base, packet.stream = 1, 1 / fps, stream
                 seen += 1
                 yield float(packet.dts / fps), packet

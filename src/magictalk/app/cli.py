@@ -1,0 +1,226 @@
+"""The command line: parse, call the library, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+import magictalk
+from magictalk.errors import MagicTalkError, OptionError
+
+if TYPE_CHECKING:
+    from magictalk.animation import Size
+
+app = typer.Typer(
+    help="A portrait and a voice become a talking video.", add_completion=False, pretty_exceptions_enable=False
+)
+
+
+def _box(value: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = (float(v) for v in value.split(","))
+    except ValueError as cause:
+        raise typer.BadParameter(f"{value!r} is not x,y,width,height in pixels") from cause
+    return x, y, w, h
+
+
+def _size(value: str) -> Size:
+    if value == "native":
+        return "native"
+    if not value.isdecimal():
+        raise typer.BadParameter(f"{value!r} is neither native nor a number of pixels")
+    return int(value)
+
+
+PortraitPath = Annotated[Path, typer.Argument(metavar="PORTRAIT", help="A picture with a face.", show_default=False)]
+Number = Annotated[int | None, typer.Option("--face", min=1, help="Which face, from left to right; else the largest.")]
+FaceBox = Annotated[
+    Any, typer.Option(parser=_box, metavar="X,Y,W,H", help="Where the face is, in pixels, if it is not found.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of blinks, gaze and head motion.")]
+
+
+def _amplitude(what: str) -> Any:
+    return typer.Option(min=0.0, max=2.0, help=f"Amplitude of {what}: 1 as made, 0 still.")
+
+
+@app.command("animate")
+def animate_command(
+    portrait: PortraitPath,
+    speech: Annotated[Path | None, typer.Argument(metavar="[SPEECH]", help="A sound, or a video with sound.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=".mp4, .webm, a folder for pictures, or shot_%05d.png.")
+    ] = Path("out.mp4"),
+    text: Annotated[str | None, typer.Option(help="Say this instead of SPEECH.")] = None,
+    voice: Annotated[str, typer.Option(metavar="LANG", help="Language of --text: en, de, fr, cmn ...")] = "en",
+    face: Number = None,
+    face_box: FaceBox = None,
+    size: Annotated[
+        Any, typer.Option(parser=_size, metavar="native|N", help="The picture's own, or N pixels on its longer side.")
+    ] = "native",
+    lips: Annotated[float, _amplitude("the mouth's motion")] = 1.0,
+    head: Annotated[float, _amplitude("the head's motion")] = 1.0,
+    blink: Annotated[float, _amplitude("blinks")] = 1.0,
+    driving: Annotated[Path | None, typer.Option(metavar="VIDEO", help="Take motion from the face in a video.")] = None,
+    driving_parts: Annotated[
+        Literal["upper", "all"],
+        typer.Option(help="What --driving gives: head, brows, eyes and cheeks; or all, and its sound without SPEECH."),
+    ] = "upper",
+    motion: Annotated[Path | None, typer.Option(metavar="FILE", help="Motion from a .csv or .npz file.")] = None,
+    seed: Seed = 0,
+    label: Annotated[bool, typer.Option("--label", help='Draw a visible "AI-generated" mark.')] = False,
+    start: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Skip this much of SPEECH.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Use this much of SPEECH.")] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that broke off.")] = False,
+) -> None:
+    """Make PORTRAIT speak SPEECH, or a text."""
+    made = magictalk.animate(
+        portrait,
+        speech,
+        text=text,
+        voice=voice,
+        face=face,
+        face_box=face_box,
+        size=size,
+        lips=lips,
+        head=head,
+        blink=blink,
+        driving=driving,
+        driving_parts=driving_parts,
+        motion=motion,
+        seed=seed,
+        label=label,
+        start=start,
+        duration=duration,
+    )
+    try:
+        with _progress(made.frame_count) as progress:
+            saved = made.save(output, overwrite=overwrite, resume=resume, progress=progress)
+    except (MagicTalkError, KeyboardInterrupt) as error:
+        kept = f"; {made.resume_hint}" if made.resume_hint else ""
+        if isinstance(error, KeyboardInterrupt):
+            _leave(130, f"stopped{kept}")
+        _leave(2, f"error: {error}{kept}")
+    print(saved)
+
+
+@app.command("motion")
+def motion_command(
+    recording: Annotated[Path, typer.Argument(metavar="SPEECH|VIDEO", help="A sound or a video.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".csv (Live Link Face) or .npz (exact).")] = Path(
+        "motion.csv"
+    ),
+    source: Annotated[
+        Literal["auto", "speech", "video"],
+        typer.Option(
+            "--from", help="Make it from the sound, or read it off the face; auto: off the face if one shows."
+        ),
+    ] = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the motion of a face that says SPEECH, or that VIDEO shows."""
+    from magictalk.animation import motion_of
+
+    with _whole(output, overwrite) as part:
+        motion_of(recording, source, seed).save(part)
+    print(output)
+
+
+@app.command("inspect")
+def inspect_command(
+    portrait: PortraitPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The sheet to write, .png or .jpg.")] = Path(
+        "sheet.png"
+    ),
+    face: Number = None,
+    face_box: FaceBox = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what is found in PORTRAIT: faces, mesh, pose, crop, expression."""
+    from PIL import Image
+
+    from magictalk.render.sheet import inspect_sheet
+
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise OptionError(f"cannot write a sheet as {output.name}; use a name that ends in .png or .jpg")
+    with _whole(output, overwrite) as part:
+        Image.fromarray(inspect_sheet(magictalk.Portrait.open(portrait, face, face_box))).save(part)
+    print(output)
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"magictalk {magictalk.__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+class _FramesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} frames/s" if task.speed else "starting", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Any]:
+    """A bar on the terminal, nothing where stderr is a file; yields what is to be told of each frame."""
+    columns = (BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn(), TextColumn("left"))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda done, expected: progress.update(task, completed=done, total=expected)
+
+
+@contextmanager
+def _whole(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A name to write to; what is there gets the asked name when it is whole, and goes away when it is not."""
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; expected a file name")
+    if path.exists() and not overwrite:
+        raise OptionError(f"{path} exists; give another name, or --overwrite")
+    if not path.parent.is_dir():
+        raise OptionError(f"no folder at {path.parent}; create it first")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as cause:
+        raise OptionError(f"cannot write {path}: {cause.strerror or cause}") from cause
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _leave(code: int, message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit code 0, 2 for what the user can mend (one line on stderr), 130 for Ctrl-C."""
+    try:
+        app(arguments, prog_name="magictalk", standalone_mode=False)
+    except MagicTalkError as error:
+        _leave(2, f"error: {error}")
+    except typer.TyperException as error:
+        _leave(2, f"error: {error.format_message().rstrip(".")}; see magictalk --help")
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(130, "stopped")
+
+
+if __name__ == "__main__":
+    main()
