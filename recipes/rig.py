@@ -308,6 +308,7 @@ def keep_shut(shapes: Array) -> Array:
     upper, lower = list(UPPER_INNER_LIP[1:-1]), list(LOWER_INNER_LIP)
     roll_lower, roll_upper = ARKIT.index("mouthRollLower"), ARKIT.index("mouthRollUpper")
     shapes[roll_lower, lower], shapes[roll_upper, upper] = shapes[roll_lower, upper], shapes[roll_upper, lower]
+    shapes[[roll_lower, roll_upper]] *= 0.7  # on this mesh a full roll would turn the lip's red inside out
     paired = pair_lips(shapes)
     paired[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = 0
     return pair_lips(paired)
@@ -321,7 +322,7 @@ def refine(rig: Rig, clips: list[Clip], mirror: NDArray[np.int64], rounds: int, 
             in units of mean squared coefficients, so that a shape changes in proportion to what it is.
     """
     carried = rig.shapes.astype(np.float64)
-    ridge = hold / np.maximum(spread_sizes(carried, rig.neutral.astype(np.float64)), 1e-4) ** 2
+    ridge = hold / spread_sizes(carried, rig.neutral.astype(np.float64)).clip(1e-4, 0.1) ** 2
     ridge[:, [p for p in RIM if p not in CHIN]] *= 5  # the outline follows the picture's edge of the face, not the skin
     ridge[[k for k, n in enumerate(ARKIT) if n.startswith(RARE)]] *= 8
     ridge[np.ix_([ARKIT.index(n) for n in SHUT], LOWER_INNER_LIP)] = ridge[:, 468:] = ridge[ARKIT.index("tongueOut")] = 1e9
@@ -348,12 +349,11 @@ def refine(rig: Rig, clips: list[Clip], mirror: NDArray[np.int64], rounds: int, 
         shapes = (shapes + shapes[swap][:, mirror] * [-1, 1, 1]) / 2
         grown = np.sqrt((shapes**2).sum((1, 2)) / (carried**2).sum((1, 2)))
         shapes *= (np.clip(grown, 0.8, 1.3) / grown)[:, None, None]  # a coefficient of 1 stays what ARKit means by it
-        change = np.abs(shapes - rig.shapes).max()
-        rig = replace(rig, shapes=shapes.astype(np.float32))
+        before, rig = rig.shapes, replace(rig, shapes=shapes.astype(np.float32))
         closed = rig.for_face(rig.neutral).shapes
         closing = [ARKIT.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight", "mouthClose")]
         rig.shapes[closing] = closed[closing]
-        print(f"round {step}: shapes changed by {change:.3f}", flush=True)
+        print(f"round {step}: shapes changed by {np.abs(rig.shapes - before).max():.3f}", flush=True)
     return rig
 
 
@@ -403,7 +403,6 @@ def main() -> None:
     shapes = keep_shut(author(carry(mesh, index, weight, scale), neutral))
     basis = identity_basis(train, neutral, mirror)
     rig = Rig(neutral.astype(np.float32), shapes.astype(np.float32), triangles, basis.astype(np.float32))
-    save(rig, args.output)  # poses are fitted to the neutral just written
     rig = refine(rig, one_share(train), mirror, args.rounds, args.hold)
     save(rig, args.output)
 

@@ -95,7 +95,7 @@ def test_upper_teeth_keep_to_the_skull(render):
     teeth = slice(y + 2, y + 10), slice(x - 20, x + 20)
     assert half[teeth].mean() > 90  # they are there,
     pattern = np.corrcoef(half[teeth].ravel(), wide[teeth].ravel())[0, 1]
-    assert pattern > 0.9  # and the jaw does not take them along
+    assert pattern > 0.8  # and the jaw does not take them along
 
 
 def test_motion_beyond_reach_is_compressed_not_torn(render, see):

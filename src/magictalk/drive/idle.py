@@ -8,7 +8,6 @@ degrees a second), kept to two thirds, because unmeant motion reads as nervous.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -120,6 +119,55 @@ class _Stress:
         return float(np.clip(loud - self._slow, -1, 1)), self._quiet == 4 and self.speaking > 0.25
 
 
+class _Body:
+    """All of it, a frame at a time."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._blinks, self._gaze, self._stress = _Blinks(rng), _Gaze(rng), _Stress()
+        slow = [_Drift(rng, std, 0.9) for std in np.radians([0.9, 1.4, 0.8])]
+        quick = [_Drift(rng, std, 0.16) for std in np.radians([0.55, 0.6, 0.3])]
+        self._turns = list(zip(slow, quick, strict=True))
+        self._shifts = [_Drift(rng, std, 1.2) for std in (0.02, 0.012, 0.03)]
+        self._brow = _Drift(rng, 0.03, 0.7)
+        self._breath_hz, self._breath = float(rng.uniform(0.22, 0.28)), float(rng.uniform(0, 2 * np.pi))
+        self._nod = self._nod_speed = self._raise = self._lively = 0.0
+        self._sway = np.zeros(2)
+
+    def step(self, level_db: float) -> NDArray[np.float32]:
+        """52 coefficients, then rotation vector and translation: ``[58]``."""
+        stress, phrase_end = self._stress.step(level_db)
+        look, large = self._gaze.step()
+        row = np.zeros(len(ARKIT) + 6)
+        row[[_AT["eyeBlinkLeft"], _AT["eyeBlinkRight"]]] = self._blinks.step(phrase_end, large)
+        self._look(row, look)
+        self._raise += 0.25 * (max(0.0, stress - 0.25) - self._raise)  # brows rise with the strongest stresses
+        brow = max(0.0, 0.35 * self._raise + self._brow.step())
+        row[_AT["browInnerUp"]] = brow
+        row[[_AT["browOuterUpLeft"], _AT["browOuterUpRight"]]] = 0.6 * brow
+
+        self._lively += (0.35 + 0.65 * self._stress.speaking - self._lively) / (0.5 * FPS)  # pauses are calmer
+        # a nod is a damped spring (1.6 Hz) that stress pushes: pitch down on the beat
+        self._nod_speed += (stress * 7.0 - 100.0 * self._nod - 12.0 * self._nod_speed) / FPS
+        self._nod += self._nod_speed / FPS
+        self._breath += 2 * np.pi * self._breath_hz / FPS
+        breath = np.sin(self._breath)
+        self._sway += 0.06 * (look * [0.25, 0.15] - self._sway)  # the head follows the eyes a little
+        pitch, yaw, roll = (slow.step() + self._lively * quick.step() for slow, quick in self._turns)
+        turn = np.array([pitch + 0.35 * self._nod - self._sway[1] + 0.003 * breath, yaw + self._sway[0], roll])
+        row[52:55] = np.radians(7.0) * np.tanh(turn / np.radians(7.0))
+        row[55:58] = [d.step() for d in self._shifts] + np.array([0.0, 0.006 * breath, 0.0])
+        return row.astype(np.float32)
+
+    @staticmethod
+    def _look(row: NDArray[np.float64], look: NDArray[np.float64]) -> None:
+        right, up = look
+        # right in the picture is toward the person's left: their left eye looks out, their right eye in
+        row[[_AT["eyeLookOutLeft"], _AT["eyeLookInRight"]]] = max(0.0, right)
+        row[[_AT["eyeLookInLeft"], _AT["eyeLookOutRight"]]] = max(0.0, -right)
+        row[[_AT["eyeLookUpLeft"], _AT["eyeLookUpRight"]]] = max(0.0, up)
+        row[[_AT["eyeLookDownLeft"], _AT["eyeLookDownRight"]]] = max(0.0, -up)
+
+
 class IdleDrive:
     """Blinks, gaze, breathing and speech-accented head motion for the length of the speech.
 
@@ -143,8 +191,8 @@ class IdleDrive:
         """As ``__call__``, from float32 pieces ``[N]`` at 16 kHz of any sizes."""
         body = _Body(np.random.default_rng(self.seed))
         rows: list[NDArray[np.float32]] = []
-        for levels in _levels(chunks):
-            rows.append(body.step(levels))
+        for level_db in _levels(chunks):
+            rows.append(body.step(level_db))
             if len(rows) == CHUNK_FRAMES:
                 yield _motion(rows)
                 rows = []
@@ -158,22 +206,18 @@ def _motion(rows: list[NDArray[np.float32]]) -> Motion:
 
 
 def _levels(chunks: Iterator[NDArray[np.float32]]) -> Iterator[float]:
-    """Level in dB of each video frame's sound, ``AHEAD_FRAMES`` early, as many as the sound has frames."""
+    """For each video frame of the sound the level in dB ``AHEAD_FRAMES`` later; silence follows the end."""
     rest = np.zeros(0, np.float32)
-    samples = given = 0
-    waiting: deque[float] = deque()
+    samples = made = given = 0
     for piece in chunks:
         samples += len(piece)
         rest = np.concatenate([rest, piece])
         frames = len(rest) // FRAME_SAMPLES
         block, rest = rest[: frames * FRAME_SAMPLES], rest[frames * FRAME_SAMPLES :]
-        power = (block.reshape(frames, FRAME_SAMPLES) ** 2).mean(1)
-        waiting.extend((10 * np.log10(power + 1e-9)).tolist())
-        while len(waiting) > AHEAD_FRAMES:
-            level = waiting.popleft() if given else max(waiting)
-            yield level
-            given += 1
-    total = round(samples / FRAME_SAMPLES)
-    while given < total:
-        yield waiting.popleft() if waiting else -90.0
-        given += 1
+        for power in (block.reshape(frames, FRAME_SAMPLES) ** 2).mean(1):
+            made += 1
+            if made > AHEAD_FRAMES:
+                given += 1
+                yield float(10 * np.log10(power + 1e-9))
+    for _ in range(round(samples / FRAME_SAMPLES) - given):
+        yield -90.0

@@ -100,6 +100,8 @@ class Mouth:
         self.width_px = max(4.0, float(np.linalg.norm(surface.source[61] - surface.source[291])))
         self.feather = 0.010 * self.width_px
         self.own_gap = self._gap(surface.source)
+        # the mesh's lips end a little early: the rim of an open mouth still shows teeth
+        self._rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(np.ceil(0.022 * self.width_px)) + 1,) * 2)
         self._own: tuple[Box, NDArray[np.float32], NDArray[np.float32]] | None = None
         if self.own_gap > 0.06:
             self._own = self._take_own(picture, lips)
@@ -112,9 +114,7 @@ class Mouth:
         box = box_around(lips, 0.12 * self.width_px, self.size)
         left, top, right, bottom = box
         inside = inner_mask(lips, box, self.feather)
-        # a little more than the hole: its rim still shines of teeth
-        rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(np.ceil(0.018 * self.width_px)) + 1,) * 2)
-        wide = cv2.dilate(inside, rim)
+        wide = cv2.dilate(inside, self._rim)
         crop = np.ascontiguousarray(picture[top:bottom, left:right])
         filled = cv2.inpaint(crop, (wide > 0.02).astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32)
         filled *= 1 - 0.6 * smoothstep(0.2, 0.9, inside)[..., None]
@@ -199,7 +199,7 @@ class Mouth:
         gap = self._gap(frame.vertices)
         if gap < 0.008:
             return
-        box = box_around(lips, 2 * self.feather + 1, self.size)
+        box = box_around(lips, 0.04 * self.width_px + 2, self.size)
         left, top, right, bottom = box
         if right - left < 2 or bottom - top < 2:
             return
@@ -215,6 +215,7 @@ class Mouth:
         inside *= self._light * self._shade(mask)[..., None]
         if self._own is not None:
             own_box, hang, follow = self._own
+            mask += min(1.0, gap / self.own_gap) ** 2 * (cv2.dilate(mask, self._rim) - mask)
             rest = self._place_rest()
             for layer, place in ((follow, self._place(frame, jaw - self._own_jaw)), (hang, skull)):
                 # picture pixel -> anchor offsets at rest -> output pixel

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from magictalk.face.pose import CAMERA_DISTANCE
 from magictalk.face.rig import LOWER_INNER_LIP, UPPER_INNER_LIP, Rig
-from magictalk.motion import GROUPS
+from magictalk.motion import ARKIT
 from magictalk.portrait import Portrait
 
 # contour of each eye, outer corner first, along the upper lid and back along the lower
@@ -31,6 +31,8 @@ OVAL = (
 CHIN = 152
 
 # distances of the rings from the face's outline, in inter-ocular distances
+_JAW_OPEN = ARKIT.index("jawOpen")
+_OPENING = [i for i, name in enumerate(ARKIT) if name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel"))]
 RINGS = (0.06, 0.14, 0.24, 0.36, 0.5, 0.68, 0.9, 1.2, 1.6, 2.1, 2.8)
 SKULL_DEPTH = -1.25
 """z of the widest part of the head in face space: its outline stays put while the face turns."""
@@ -88,19 +90,24 @@ def _split_lids(
     return np.array(points), np.array(result, np.int32), np.array(follows, np.int32)
 
 
-def _lip_residual(neutral: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Displacement ``[478, 3]`` that brings the inner lips of a face at rest together, fading over the lips."""
-    upper, lower = neutral[list(UPPER_INNER_LIP[1:-1])], neutral[list(LOWER_INNER_LIP)]
-    half = (lower - upper) / 2
-    half[half[:, 1] > 0] = 0  # lips that cross already stay
+def _closing(neutral: NDArray[np.float32], jaw_open: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Displacement ``[478, 3]`` that makes the inner lips of a face at rest just meet, face space.
+
+    A mouth wider open than the rig reaches closes by the jaw; the last bit by the lips, fading over them.
+    """
+    upper, lower = list(UPPER_INNER_LIP[1:-1]), list(LOWER_INNER_LIP)
+    gap, per_jaw = (float((p[upper, 1] - p[lower, 1]).mean()) for p in (neutral, jaw_open))
+    close = -max(0.0, gap - 0.04) / per_jaw * jaw_open.astype(np.float64)
+    face = neutral + close
+    half = (face[lower] - face[upper]) / 2
     half[:, [0, 2]] = 0
-    close = np.zeros(neutral.shape)
-    for points, step in ((upper, half), (lower, -half)):
-        apart = np.linalg.norm(neutral[:, None, :2] - points[None, :, :2], axis=-1)
+    middle = face[[13, 14], 1].mean()
+    for points, step, side in ((upper, half, face[:, 1] > middle), (lower, -half, face[:, 1] <= middle)):
+        apart = np.linalg.norm(face[:, None, :2] - face[None, points, :2], axis=-1)
         near = np.exp(-0.5 * (apart / 0.08) ** 2)
-        same_side = (neutral[:, 1] > neutral[[13, 14], 1].mean()) == (step[:, 1].sum() < 0)
-        close += same_side[:, None] * near.max(1, keepdims=True) * (near @ step) / (near.sum(1, keepdims=True) + 1e-9)
-    close[list(UPPER_INNER_LIP[1:-1])], close[list(LOWER_INNER_LIP)] = half, -half
+        spread = side[:, None] * near.max(1, keepdims=True) * (near @ step) / (near.sum(1, keepdims=True) + 1e-9)
+        spread[points] = step
+        close += spread
     return close
 
 
@@ -149,7 +156,7 @@ class Surface:
         self.turn = Rotation.from_rotvec(portrait.pose.rotation).as_matrix()
         face = portrait.pose.to_face(portrait.landmarks) @ self.turn.T
         self.own = np.asarray(portrait.coefficients, np.float32)
-        self._close = (_lip_residual(portrait.neutral) @ self.turn.T).astype(np.float32)
+        self._close = (_closing(portrait.neutral, rig.shapes[_JAW_OPEN]) @ self.turn.T).astype(np.float32)
         self._shapes = (rig.shapes @ self.turn.T.astype(np.float32)).reshape(len(rig.shapes), -1)
         self.faces = len(face)
 
@@ -225,9 +232,8 @@ class Surface:
     def displace(self, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
         """Camera-space displacement ``[478, 3]`` of the face mesh from the picture's own expression to this one."""
         # an open mouth that the coefficients did not explain whole closes with those that they did
-        lips = list(GROUPS["lips"])
-        own = self.own[lips]
-        kept = float(np.clip(coefficients[lips] @ own / max(1e-6, float(own @ own)), 0, 1))
+        own = self.own[_OPENING]
+        kept = float(np.clip(coefficients[_OPENING] @ own / max(1e-6, float(own @ own)), 0, 1))
         return ((coefficients - self.own) @ self._shapes).reshape(-1, 3) + (1 - kept) * self._close
 
     def pose(self, coefficients: NDArray[np.float32], head: NDArray[np.float32]) -> Frame:
