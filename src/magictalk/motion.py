@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation, Slerp
 
 from magictalk.errors import MotionError
@@ -209,6 +210,33 @@ class Motion:
                 ]  # fmt: skip
                 values = [*row, yaw[t], pitch[t], roll[t], *eyes]
                 writer.writerow([stamp, 61, *(f"{v:.7g}" for v in values)])
+
+    @staticmethod
+    def from_video(path: str | Path) -> Motion:
+        """Expression and head pose of the face in a video, on the 25 fps frame grid.
+
+        Head rotation is absolute (zero: facing the camera), translation is since the first frame that shows the
+        face. While the face is out of sight the motion goes over from what was last seen to what is next seen.
+
+        Raises:
+            VideoError: when the file cannot be read as a video.
+            MotionError: when no frame shows a face.
+        """
+        from magictalk.face.landmarks import LANDMARKS, FaceTracker
+        from magictalk.face.rig import Rig
+        from magictalk.video import read_frames
+
+        tracker, meshes = FaceTracker(), []
+        for frame in read_frames(path, FPS):
+            face = tracker(frame)
+            meshes.append(np.full((LANDMARKS, 3), np.nan, np.float32) if face is None else face.landmarks)
+        seen = [i for i, mesh in enumerate(meshes) if np.isfinite(mesh[0, 0])]
+        if not seen:
+            raise MotionError(f"no face in any of the {len(meshes)} frames of {path}; expected a video that shows one")
+        fit = Rig.load().fit_video(np.stack(meshes))
+        head = fit.pose.head_since(fit.pose[seen[0]])
+        # a head has mass: what trembles within a frame is the tracker
+        return Motion(fit.coefficients, gaussian_filter1d(head, 0.8, axis=0, mode="nearest"), FPS)
 
     @staticmethod
     def open(path: str | Path, fps: float | None = None) -> Motion:

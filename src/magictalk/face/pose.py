@@ -7,6 +7,7 @@ face-space point ``X`` lands on ``origin_px + scale_px * (x, -y)`` of ``R X``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -83,6 +84,17 @@ class Pose:
         """One frame, or some, of a video's poses."""
         depth = np.broadcast_to(self.depth_px, np.shape(self.scale_px))
         return Pose(self.rotation[frame], self.origin_px[frame], np.asarray(self.scale_px)[frame], depth[frame])
+
+    @staticmethod
+    def join(parts: Sequence[Pose]) -> Pose:
+        """The poses of a video's parts, one after the other."""
+        depths = [np.broadcast_to(p.depth_px, np.shape(p.scale_px)) for p in parts]
+        return Pose(
+            np.concatenate([p.rotation for p in parts]),
+            np.concatenate([p.origin_px for p in parts]),
+            np.concatenate([np.asarray(p.scale_px) for p in parts]),
+            np.concatenate(depths),
+        )
 
     def matrix(self) -> NDArray[np.float64]:
         """Rotation matrices ``[..., 3, 3]``."""

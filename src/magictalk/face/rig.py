@@ -44,6 +44,8 @@ NOISE = 0.3
 """Weighted misfit, in inter-ocular units, that is as likely as one standard deviation of identity."""
 LID_REST = 0.15
 """Opening, in parts of the eye's at rest, that MediaPipe's lids keep in a full blink."""
+CHUNK = 1000
+"""Frames of a video fitted at once."""
 ROUNDS = 8
 """Alternations between identity and expression."""
 
@@ -224,15 +226,21 @@ class Rig:
         Raises:
             MotionError: when no frame shows a face.
         """
-        landmarks = fill_gaps(np.asarray(landmarks_px, np.float64))
-        sample = landmarks[:: max(1, len(landmarks) // 80)]
-        neutral = self._separate(sample)[2]
+        landmarks = fill_gaps(np.asarray(landmarks_px))
+        neutral = self._separate(landmarks[:: max(1, len(landmarks) // 80)].astype(np.float64))[2]
         own = self.for_face(neutral)
-        pose = Pose.fit_sequence(landmarks, neutral)
-        for _ in range(2):
-            coefficients = own.fit(pose.to_face(landmarks), smooth=smooth)
-            pose = Pose.fit_sequence(landmarks, own.vertices(coefficients))
-        return VideoFit(pose, own._shut_eyes(coefficients, pose.to_face(landmarks)), own.neutral)
+        poses, coefficients = [], []
+        for start in range(0, len(landmarks), CHUNK):  # in parts, whose ends know a second of their neighbours
+            first = max(0, start - 25)
+            part = landmarks[first : start + CHUNK + 25].astype(np.float64)
+            kept = slice(start - first, start - first + CHUNK)
+            pose = Pose.fit_sequence(part, neutral)
+            for _ in range(2):
+                fitted = own.fit(pose.to_face(part), smooth=smooth)
+                pose = Pose.fit_sequence(part, own.vertices(fitted))
+            poses.append(pose[kept])
+            coefficients.append(own._shut_eyes(fitted, pose.to_face(part))[kept])
+        return VideoFit(Pose.join(poses), np.concatenate(coefficients), own.neutral)
 
     def _shut_eyes(self, coefficients: NDArray[np.float32], points: Array) -> NDArray[np.float32]:
         """Blinks that close: the mesh network's lids stop short of each other, so an eye ``LID_REST`` open is shut.

@@ -21,6 +21,7 @@ INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 _JAW = [i for i, name in enumerate(ARKIT) if name.startswith("jaw")]
 _CHIN = (152, 175, 199, 200)
 _ENAMEL = np.array([225.0, 218.0, 203.0], np.float32)
+_SEAM = np.array([0.50, 0.62, 0.62], np.float32)
 _CAVITY = np.array([34.0, 12.0, 12.0], np.float32)
 _TEETH_DROP = 0.82
 """The lower teeth drop a little less than the skin of the chin."""
@@ -107,7 +108,7 @@ class Mouth:
             self._own = self._take_own(picture, lips)
 
     def closed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture to warp: an open mouth is filled with lip and a shaded line, so that lips that close meet."""
+        """The picture to warp: an open mouth is filled with lip, so that lips that close meet."""
         if self._own is None:
             return picture
         lips = self.surface.source[list(INNER_LIPS)]
@@ -117,7 +118,6 @@ class Mouth:
         wide = cv2.dilate(inside, self._rim)
         crop = np.ascontiguousarray(picture[top:bottom, left:right])
         filled = cv2.inpaint(crop, (wide > 0.02).astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32)
-        filled *= 1 - 0.6 * smoothstep(0.2, 0.9, inside)[..., None]
         mixed = crop + (filled - crop) * wide[..., None]
         result = picture.copy()
         result[top:bottom, left:right] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
@@ -197,6 +197,8 @@ class Mouth:
         """Paint the inside of the mouth between the lips, in place."""
         lips = frame.vertices[list(INNER_LIPS)]
         gap = self._gap(frame.vertices)
+        if self._own is not None:
+            self._draw_seam(canvas, lips, 1 - float(smoothstep(0.05, 0.14, np.float32(gap))))
         if gap < 0.008:
             return
         box = box_around(lips, 0.04 * self.width_px + 2, self.size)
@@ -217,14 +219,33 @@ class Mouth:
             own_box, hang, follow = self._own
             mask += min(1.0, gap / self.own_gap) ** 2 * (cv2.dilate(mask, self._rim) - mask)
             rest = self._place_rest()
+            dim = 0.5 + 0.5 * float(smoothstep(0.0, 0.6 * self.own_gap, np.float32(gap)))  # lips that part shade teeth
             for layer, place in ((follow, self._place(frame, jaw - self._own_jaw)), (hang, skull)):
                 # picture pixel -> anchor offsets at rest -> output pixel
                 whole = np.vstack([place, [0, 0, 1]]) @ np.vstack([invert(rest), [0, 0, 1]])
-                self._lay(inside, box, layer, whole[:2], np.array(own_box[:2]), 1.0)
+                self._lay(inside, box, layer, whole[:2], np.array(own_box[:2]), dim)
         else:
             # lips that part a hair's breadth still show the picture's own line between them
             mask = mask * smoothstep(0.0, 0.07, np.float32(gap - self.own_gap))
         paste(canvas, box, inside, mask)
+
+    def _draw_seam(self, canvas: NDArray[np.uint8], lips: NDArray[np.float32], strength: float) -> None:
+        """The shaded line where lips meet, for a picture that never showed them closed; in place."""
+        if strength <= 0:
+            return
+        middle = (lips[1:10] + lips[:10:-1]) / 2
+        line = np.concatenate([lips[:1], middle, lips[10:11]])
+        left, top, right, bottom = box_around(line, 0.03 * self.width_px + 2, self.size)
+        if right - left < 2 or bottom - top < 2:
+            return
+        fine = 4
+        mask = np.zeros(((bottom - top) * fine, (right - left) * fine), np.uint8)
+        points = np.round(((line - [left, top]) * fine + (fine - 1) / 2) * 16).astype(np.int32)
+        cv2.polylines(mask, [points], False, 255, max(1, round(0.014 * self.width_px * fine)), cv2.LINE_AA, 4)
+        soft = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+        soft = cv2.GaussianBlur(soft, (0, 0), max(0.5, 0.006 * self.width_px)).astype(np.float32)[..., None] / 255
+        part = canvas[top:bottom, left:right]
+        part[:] = (part * (1 - strength * soft * _SEAM) + 0.5).astype(np.uint8)
 
     def _place_rest(self) -> NDArray[np.float64]:
         corners = (self._anchor + np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]])) @ self.surface.turn.T
