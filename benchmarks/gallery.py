@@ -18,11 +18,12 @@ from clips import data_folder, manifest
 from numpy.typing import NDArray
 from table import Row, add_json_option, report, row
 
-import magictalk
+from magictalk.drive.mix import speak
 from magictalk.errors import MagicTalkError
 from magictalk.motion import ARKIT, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.rig import RigRender
+from magictalk.speech import Speech
 
 SENTENCE = "Every picture has a voice. Give it one, and it will look you in the eye and tell you about its day."
 HARD = (
@@ -32,7 +33,7 @@ HARD = (
     "Sonic__anime1", "V-Express__test_samples_vasa-1_3_ref", "deepface__img20", "deepface__img61", "dreamtalk__zt12",
     "echomimic__d", "echomimic_v3__2025-07-14-8644", "echomimic_v3__25", "hallo__4", "hallo__6",
 )  # fmt: skip
-TILE = 288
+TILE = 200
 
 
 def pick_frames(motion: Motion) -> list[int]:
@@ -57,7 +58,7 @@ def strip(portrait: Portrait, motion: Motion) -> tuple[NDArray[np.uint8], float]
     top = int(np.clip(y + 0.42 * h - side / 2, 0, render.picture.shape[0] - side))
     tiles, stray = [], 0.0
     for t in pick_frames(motion):
-        frame = render.draw(motion.coefficients[t] + render.resting, motion.head[t])
+        frame = render.draw(motion.coefficients[t] + portrait.mood, motion.head[t])
         edges = [np.abs(frame[e].astype(int) - render.picture[e]).mean() for e in (0, -1)]
         stray = max(stray, *map(float, edges))
         crop = frame[top : top + side, left : left + side]
@@ -69,7 +70,9 @@ def strip(portrait: Portrait, motion: Motion) -> tuple[NDArray[np.uint8], float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=data_folder())
-    parser.add_argument("--only", default="", help="only portraits whose file name contains this, to out/gallery_one.png")
+    parser.add_argument(
+        "--only", default="", help="only portraits whose file name contains this, to out/gallery_one.png"
+    )
     add_json_option(parser)
     args = parser.parse_args()
     portraits = manifest(args.data, "portrait")
@@ -80,8 +83,7 @@ def main() -> None:
             Path("docs/gallery.png"): [p for p in portraits if p["publishable"].startswith("yes")],
             Path("out/gallery_hard.png"): [p for p in portraits if Path(p["file"]).stem in HARD],
         }
-    astronaut = next(args.data / p["file"] for p in portraits if "astronaut" in p["file"])
-    motion = Motion.concatenate(list(magictalk.animate(astronaut, text=SENTENCE, seed=3).motions()))
+    motion = Motion.concatenate(list(speak(Speech.say(SENTENCE), seed=3)))
     rows: list[Row] = []
     for path, chosen in sheets.items():
         strips = []

@@ -103,7 +103,9 @@ def main() -> None:
 
     detector, rig = FaceDetector(), Rig.load()
     clips: list[tuple[str, list[NDArray[np.uint8]], NDArray[np.float32], Motion]] = []
-    for clip in track([c for c in videos(args.data, args.split) if args.only in c["file"]], "tracking", console=Console(stderr=True)):
+    for clip in track(
+        [c for c in videos(args.data, args.split) if args.only in c["file"]], "tracking", console=Console(stderr=True)
+    ):
         crops = head_crops(args.data / clip["file"], detector)
         truth = track_face(crops)
         if len(crops) < 2 or not np.isfinite(truth[0]).all():

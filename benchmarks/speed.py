@@ -46,7 +46,7 @@ def run_case(width: int, height: int, seconds: float, folder: Path) -> None:
     Audio2BSDrive.load()
     FaceDetector()
     Rig.load()
-    import magictalk.render.raster  # noqa: F401
+    import magictalk.render.raster
 
     loading = time.perf_counter() - start
     side = min(width, height)

@@ -8,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from magictalk.face import rig as parts
 from magictalk.face.rig import Rig
 from magictalk.motion import ARKIT
 
-COLUMNS, WIDTH, HEIGHT, UNIT = 9, 330, 400, 125  # panels a row; a panel's size and inter-ocular distance, pixels
+COLUMNS, WIDTH, HEIGHT, UNIT = 9, 260, 315, 98  # panels a row; a panel's size and inter-ocular distance, pixels
 LIP_RINGS = (
     (*parts.UPPER_OUTER_LIP, *parts.LOWER_OUTER_LIP[::-1]),
     (*parts.UPPER_INNER_LIP, *parts.LOWER_INNER_LIP[::-1]),
@@ -74,7 +75,7 @@ def main() -> None:
     both = rig.neutral + rig.shapes[ARKIT.index("jawOpen")] + rig.shapes[ARKIT.index("mouthClose")]
     panels.append(draw(both, rig.neutral, rig.triangles, "jawOpen + mouthClose"))
     rows = [np.concatenate(panels[i : i + COLUMNS], 1) for i in range(0, len(panels), COLUMNS)]
-    cv2.imwrite(str(args.output), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+    Image.fromarray(np.concatenate(rows)).quantize(64).save(args.output, optimize=True)
 
 
 if __name__ == "__main__":

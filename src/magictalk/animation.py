@@ -188,7 +188,7 @@ def animate(
         if heard is not None and driving_parts == "upper":
             source = partial(mix.follow, heard, given)
     elif heard is not None:
-        source = partial(mix.speak, heard, seed)
+        source = partial(mix.speak, heard, seed, who.mood)
     if heard is not None:
         count = None if heard.duration is None else round(heard.duration * FPS)
     else:

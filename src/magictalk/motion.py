@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ class Motion:
     """
 
     coefficients: NDArray[np.float32]
-    head: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+    head: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
     fps: float = FPS
 
     def __post_init__(self) -> None:
@@ -192,16 +193,15 @@ class Motion:
 
     def _save_csv(self, path: Path) -> None:
         # Live Link Face: yaw about y, pitch about x, roll about z, applied roll first
-        yaw, pitch, roll = (
-            Rotation.from_rotvec(self.head[:, :3]).as_euler("YXZ").T if len(self) else np.zeros((3, 0))
-        )
+        yaw, pitch, roll = Rotation.from_rotvec(self.head[:, :3]).as_euler("YXZ").T if len(self) else np.zeros((3, 0))
         look = {name: self.coefficients[:, ARKIT.index(name)] for name in ARKIT if name.startswith("eyeLook")}
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["Timecode", "BlendShapeCount", *(n[0].upper() + n[1:] for n in ARKIT), *_EXTRA_CSV])
             for t, row in enumerate(self.coefficients):
                 second, frame = divmod(t / self.fps, 1)
-                stamp = f"{int(second) // 3600:02d}:{int(second) // 60 % 60:02d}:{int(second) % 60:02d}:{frame * self.fps:06.3f}"
+                hours, minutes = int(second) // 3600, int(second) // 60 % 60
+                stamp = f"{hours:02d}:{minutes:02d}:{int(second) % 60:02d}:{frame * self.fps:06.3f}"
                 eyes = [
                     look["eyeLookOutLeft"][t] - look["eyeLookInLeft"][t],
                     look["eyeLookDownLeft"][t] - look["eyeLookUpLeft"][t], 0.0,
@@ -258,8 +258,10 @@ class Motion:
                     return Motion(data["coefficients"], data["head"], float(data["fps"]))
             if path.suffix == ".csv":
                 return _open_csv(path, fps)
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise MotionError(f"{path} is not a motion file ({error}); expected MagicTalk .npz or Live Link .csv") from error
+        except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile, csv.Error) as error:
+            raise MotionError(
+                f"{path} is not a motion file ({error}); expected MagicTalk .npz or Live Link .csv"
+            ) from error
         raise MotionError(f"cannot read motion from {path.name}; expected .npz or .csv")
 
 

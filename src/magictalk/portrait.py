@@ -16,7 +16,13 @@ from magictalk.errors import PortraitError
 from magictalk.face.landmarks import Box, Face, FaceDetector
 from magictalk.face.pose import Pose
 from magictalk.face.rig import Rig
+from magictalk.motion import ARKIT
 
+_MOODS = (
+    "mouthSmile", "mouthFrown", "mouthDimple", "mouthLeft", "mouthRight", "mouthPress", "cheekSquint", "noseSneer",
+    "brow", "eyeSquint", "eyeWide",
+)  # fmt: skip
+_MOOD_KEPT = 0.4
 SMALLEST_FACE = 48
 """Pixels that a face must be wide."""
 
@@ -45,6 +51,15 @@ class Portrait:
     def landmarks(self) -> NDArray[np.float32]:
         """The chosen face's mesh in image pixels, float32 ``[478, 3]``."""
         return self.face.landmarks
+
+    @property
+    def mood(self) -> NDArray[np.float32]:
+        """What stays of the picture's own expression on a face that talks, float32 ``[52]``.
+
+        Its smile and brows, softened; never its open mouth. A face with none of its own mood looks ill.
+        """
+        kept = [_MOOD_KEPT if name.startswith(_MOODS) else 0.0 for name in ARKIT]
+        return self.coefficients * np.array(kept, np.float32)
 
     @staticmethod
     def open(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from magictalk.metrics.image import psnr, ssim
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from magictalk.metrics.landmarks import IBUG_68, landmark_distance
 
 
@@ -12,7 +13,7 @@ def test_table_names_68_distinct_points():
 
 def test_moving_the_whole_face_is_no_error():
     points = np.random.default_rng(0).normal(size=(5, 478, 3))
-    assert landmark_distance(points + [10, -3, 2], points) == pytest.approx(0, abs=1e-9)
+    assert landmark_distance(points + np.array([10, -3, 2]), points) == pytest.approx(0, abs=1e-9)
 
 
 def test_one_mouth_point_weighs_more_in_m_lmd():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from magictalk.render.masks import affine_from, box_around, inner_mask, invert, paste
 
 SQUARE = np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)

@@ -3,9 +3,10 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from magictalk.render.raster import rasterise
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
+
+from magictalk.render.raster import rasterise
 
 
 def run(target, depth, source, triangles, height, width):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from magictalk.errors import OptionError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.motion import ARKIT, Motion

@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MagicTalkError as error:
         _leave(2, f"error: {error}")
     except typer.TyperException as error:
-        _leave(2, f"error: {error.format_message().rstrip(".")}; see magictalk --help")
+        _leave(2, f"error: {error.format_message().rstrip('.')}; see magictalk --help")
     except (KeyboardInterrupt, typer.Abort):
         _leave(130, "stopped")
 

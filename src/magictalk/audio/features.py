@@ -38,6 +38,7 @@ _MEMORY_FRAMES = 400.0  # time constant of the running mean: 4 s
 _LOOKAHEAD_FRAMES = 20  # the mean at a moment already knows the next 0.2 s
 _PRIOR_WEIGHT = 0.02  # how much loudness (sqrt of power, times frames) the prior outweighs
 _PRIOR_LOG = -9.0  # what a band of speech at common levels averages
+_NOTHING = 1e-4  # sound quieter than this (-80 dB) does not count at all
 
 
 @lru_cache(maxsize=1)
@@ -115,22 +116,27 @@ class Features:
     def finish(self) -> NDArray[np.float32]:
         """End the stream; returns the features ``[M, 80]`` still held back."""
         tail = self.push(np.zeros((WINDOW_SAMPLES - HOP_SAMPLES) // 2, np.float32))
-        mean = self._state[0] / self._decay
-        held = self._waiting - mean[:MELS] / mean[MELS]
+        held = self._waiting - _mean_of(self._state[0] / self._decay)
         self._waiting = self._waiting[:0]
         return np.concatenate([tail, _scale(held)])
 
     def _normalise(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        loudness = np.sqrt(np.exp(mel).mean(1, keepdims=True, dtype=np.float64))
+        loudness = np.maximum(0.0, np.sqrt(np.exp(mel).mean(1, keepdims=True, dtype=np.float64)) - _NOTHING)
         sums, self._state = lfilter(
             [1.0], [1.0, -self._decay], np.concatenate([mel * loudness, loudness], 1), axis=0, zi=self._state
         )
         skip = min(self._ahead, len(sums))  # these means belong to moments before the stream
         self._ahead -= skip
-        mean = sums[skip:, :MELS] / sums[skip:, MELS:]
+        mean = _mean_of(sums[skip:])
         self._waiting = np.concatenate([self._waiting, mel])
         done, self._waiting = self._waiting[: len(mean)], self._waiting[len(mean) :]
         return _scale(done - mean)
+
+
+def _mean_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Band means from weighted sums ``[..., 81]``, weight last; the prior's where silence has outlasted the memory."""
+    tiny = 1e-12
+    return (sums[..., :MELS] + tiny * _PRIOR_LOG) / (sums[..., MELS:] + tiny)
 
 
 def _scale(x: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -124,8 +124,8 @@ class _Body:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._blinks, self._gaze, self._stress = _Blinks(rng), _Gaze(rng), _Stress()
-        slow = [_Drift(rng, std, 0.9) for std in np.radians([0.9, 1.4, 0.8])]
-        quick = [_Drift(rng, std, 0.16) for std in np.radians([0.55, 0.6, 0.3])]
+        slow = [_Drift(rng, std, 0.9) for std in np.radians([1.0, 1.5, 0.9])]
+        quick = [_Drift(rng, std, 0.15) for std in np.radians([0.7, 0.8, 0.4])]
         self._turns = list(zip(slow, quick, strict=True))
         self._shifts = [_Drift(rng, std, 1.2) for std in (0.02, 0.012, 0.03)]
         self._brow = _Drift(rng, 0.03, 0.7)
@@ -153,7 +153,7 @@ class _Body:
         breath = np.sin(self._breath)
         self._sway += 0.06 * (look * [0.25, 0.15] - self._sway)  # the head follows the eyes a little
         pitch, yaw, roll = (slow.step() + self._lively * quick.step() for slow, quick in self._turns)
-        turn = np.array([pitch + 0.35 * self._nod - self._sway[1] + 0.003 * breath, yaw + self._sway[0], roll])
+        turn = np.array([pitch + 0.5 * self._nod - self._sway[1] + 0.003 * breath, yaw + self._sway[0], roll])
         row[52:55] = np.radians(7.0) * np.tanh(turn / np.radians(7.0))
         row[55:58] = [d.step() for d in self._shifts] + np.array([0.0, 0.006 * breath, 0.0])
         return row.astype(np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magictalk.motion import Motion
 
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 CHUNK_FRAMES = 50
 
 
-def speak(speech: Speech, seed: int = 0) -> Iterator[Motion]:
-    """Whole motion from sound alone: lips by Audio2BS, blinks, gaze and head by the idle drive."""
+def speak(speech: Speech, seed: int = 0, mood: NDArray[np.float32] | None = None) -> Iterator[Motion]:
+    """Whole motion from sound alone: lips by Audio2BS, blinks, gaze and head by the idle drive.
+
+    Args:
+        speech: what is said.
+        seed: of blinks, gaze and head motion.
+        mood: coefficients ``[52]`` that the face keeps throughout.
+    """
     from magictalk.drive.audio2bs import Audio2BSDrive
     from magictalk.drive.idle import IdleDrive
 
     for lips, rest in aligned(Audio2BSDrive.load()(speech), IdleDrive(seed)(speech)):
-        yield lips + rest
+        whole = lips + rest
+        yield whole if mood is None else whole + Motion(np.tile(mood, (len(whole), 1)))
 
 
 def follow(speech: Speech, motion: Motion) -> Iterator[Motion]:

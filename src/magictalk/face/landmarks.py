@@ -87,8 +87,16 @@ class _Network:
     def __init__(self, kind: Any, **options: Any) -> None:
         with _quiet():
             self._network = kind(min_detection_confidence=0.3, **options)
-            self._network.process(np.zeros((64, 64, 3), np.uint8))  # waits until its threads have started
-        self.reset = self._network.reset
+            self._wait()
+
+    def reset(self) -> None:
+        """Forget the pictures seen; starts the network anew."""
+        with _quiet():
+            self._network.reset()
+            self._wait()
+
+    def _wait(self) -> None:
+        self._network.process(np.zeros((64, 64, 3), np.uint8))  # returns when its threads have started
         self._settled = False
 
     def __call__(self, image: NDArray[np.uint8]) -> list[Any]:

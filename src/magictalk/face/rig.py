@@ -42,6 +42,8 @@ L1, L2, SMOOTH = 2e-3, 1e-2, 0.01
 """Costs of a fit: on coefficients, on their squares, on squared steps between frames."""
 NOISE = 0.3
 """Weighted misfit, in inter-ocular units, that is as likely as one standard deviation of identity."""
+SEAM = 25.0
+"""Weight of the differences across lips and lids, beside 6 to 20 of their points."""
 LID_REST = 0.15
 """Opening, in parts of the eye's at rest, that MediaPipe's lids keep in a full blink."""
 CHUNK = 1000
@@ -82,6 +84,19 @@ def point_weights() -> Array:
     weights[list(LIDS)] = 20.0
     weights[468:] = 1.0  # gaze has a fit of its own
     return weights[:, None] * [1.0, 1.0, 0.15]
+
+
+def _weigh(field: ArrayLike) -> Array:
+    """Displacements ``[..., 478, 3]`` as rows whose plain squares a fit sums ``[..., 1515]``.
+
+    Beside each weighted coordinate stand the differences across lips and lids: whether they meet is seen at once,
+    so it counts by itself.
+    """
+    field = np.asarray(field, np.float64)
+    upper = [*UPPER_INNER_LIP[1:-1], *UPPER_LIDS[0], *UPPER_LIDS[1]]
+    lower = [*LOWER_INNER_LIP, *LOWER_LIDS[0], *LOWER_LIDS[1]]
+    seams = (field[..., upper, :] - field[..., lower, :]) * np.sqrt(SEAM) * [1.0, 1.0, np.sqrt(0.15)]
+    return np.concatenate([field * np.sqrt(point_weights()), seams], -2).reshape(*field.shape[:-2], -1)
 
 
 @dataclass(frozen=True)
@@ -150,10 +165,10 @@ class Rig:
             moved = face + shapes[blink]
             short = moved[list(lower)] - moved[list(upper)]
             shapes[blink] += _spread(face, upper, short, still=lower, reach=0.07)
-        upper, lower = UPPER_INNER_LIP[1:-1], LOWER_INNER_LIP
+        lips, under = UPPER_INNER_LIP[1:-1], LOWER_INNER_LIP
         moved = face + shapes[_JAW_OPEN] + shapes[_MOUTH_CLOSE]
-        half = (moved[list(lower)] - moved[list(upper)]) / 2
-        shapes[_MOUTH_CLOSE] += _spread(face, upper + lower, np.concatenate([half, -half]), still=(), reach=0.06)
+        half = (moved[list(under)] - moved[list(lips)]) / 2
+        shapes[_MOUTH_CLOSE] += _spread(face, lips + under, np.concatenate([half, -half]), still=(), reach=0.06)
         return replace(self, neutral=face.astype(np.float32), shapes=shapes.astype(np.float32))
 
     def fit(self, points: ArrayLike, neutral: ArrayLike | None = None, smooth: float = SMOOTH) -> NDArray[np.float32]:
@@ -169,18 +184,16 @@ class Rig:
     def _fit(self, points: Array, neutral: ArrayLike, smooth: float, unsure: bool) -> NDArray[np.float32]:
         """:meth:`fit`; when ``unsure``, the neutral may also be off along the identity basis (Woodbury's identity)."""
         base = np.asarray(neutral, np.float64)
-        w = point_weights().ravel()
-        flat = self.shapes.reshape(52, -1).astype(np.float64)
         gaze = self._fit_gaze(points - base, _openings(points, base))
-        offset = (points - base).reshape(len(points), -1) - gaze @ flat
-        products, pull = (flat * w) @ flat.T, offset * w @ flat.T
+        shapes, offset = _weigh(self.shapes), _weigh(points - base - np.tensordot(gaze, self.shapes, 1))
+        products, pull = shapes @ shapes.T, offset @ shapes.T
         if unsure:
-            basis = self.identity.reshape(len(self.identity), -1).astype(np.float64)
-            cross = (basis * w) @ flat.T
-            solved = np.linalg.solve((basis * w) @ basis.T + NOISE**2 * np.eye(len(basis)), cross)
-            products, pull = products - cross.T @ solved, pull - (offset * w) @ basis.T @ solved
+            basis = _weigh(self.identity)
+            cross = basis @ shapes.T
+            solved = np.linalg.solve(basis @ basis.T + NOISE**2 * np.eye(len(basis)), cross)
+            products, pull = products - cross.T @ solved, pull - offset @ basis.T @ solved
         # measure coefficients so that one cost suits all: a shape twice as large costs twice as much to use
-        energy = flat**2 @ w
+        energy = (shapes**2).sum(1)
         unit, size = (energy / energy.mean()) ** 0.25, energy.mean()
         most = np.where(np.isin(np.arange(52), _GAZE), 0.0, unit)
         found = _bounded(products / np.outer(unit, unit) / size, pull / unit / size, most, L1, L2, smooth)
@@ -262,10 +275,8 @@ class Rig:
         Identity is a ridge fit of the identity basis to what expression leaves over in the median frame;
         what neither explains is the person's own and joins the neutral at the end.
         """
-        w = point_weights().ravel()
-        basis = self.identity.reshape(len(self.identity), -1).astype(np.float64)
-        noise = NOISE**2 / len(landmarks)
-        solve = np.linalg.solve((basis * w) @ basis.T + noise * np.eye(len(basis)), basis * w)
+        basis = _weigh(self.identity)
+        solve = np.linalg.solve(basis @ basis.T + NOISE**2 / len(landmarks) * np.eye(len(basis)), basis)
         neutral, rig = self.neutral.astype(np.float64), self
         pose = Pose.fit_sequence(landmarks, neutral)
         for step in range(ROUNDS):
@@ -273,7 +284,7 @@ class Rig:
             coefficients = rig._fit(points, neutral, 0.0, unsure=step < ROUNDS // 2)
             rest = np.median(points - np.tensordot(coefficients, rig.shapes, 1), 0)
             if step < ROUNDS - 1:
-                rest = self.neutral + (solve @ (rest - self.neutral).ravel() @ basis).reshape(-1, 3)
+                rest = self.neutral + np.tensordot(_weigh(rest - self.neutral) @ solve.T, self.identity, 1)
             neutral = normalise(rest)
             rig = self.for_face(neutral)
             pose = Pose.fit_sequence(landmarks, rig.vertices(coefficients))
@@ -319,10 +330,8 @@ def _spread(face: Array, points: tuple[int, ...], change: Array, still: tuple[in
     return field
 
 
-def _bounded(
-    products: Array, pull: Array, most: Array, l1: float, l2: float, smooth: float, steps: int = 80
-) -> Array:
-    """Minimise over ``0 <= c <= most``, ``[T, n]``: ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2 / 2 + smooth |c_t - c_t-1|^2 / 2``."""
+def _bounded(products: Array, pull: Array, most: Array, l1: float, l2: float, smooth: float, steps: int = 80) -> Array:
+    """Minimise ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2/2 + smooth |c_t - c_t-1|^2/2``, ``0 <= c <= most``; ``c`` is [T, n]."""
     values, vectors = np.linalg.eigh(products)
     frames = len(pull)
     path = 2 - 2 * np.cos(np.pi * np.arange(frames) / frames)  # eigenvalues of the path's Laplacian
@@ -332,10 +341,9 @@ def _bounded(
     kept, dual = np.zeros_like(pull), np.zeros_like(pull)
     for _ in range(steps):
         right = target + rho * ((kept - dual) @ vectors)
-        if smooth > 0 and frames > 1:
-            step = idct(dct(right, axis=0, norm="ortho") * inverse, axis=0, norm="ortho") @ vectors.T
-        else:
-            step = (right * inverse[:1]) @ vectors.T
+        if smooth > 0:
+            right = idct(dct(right, axis=0, norm="ortho") * inverse, axis=0, norm="ortho")
+        step = (right if smooth > 0 else right * inverse) @ vectors.T
         step = 1.6 * step - 0.6 * kept
         kept = np.clip(step + dual, 0, most)
         dual += step - kept

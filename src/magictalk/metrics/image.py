@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def psnr(
-    image: NDArray[np.uint8], reference: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
-) -> float:
+def psnr(image: NDArray[np.uint8], reference: NDArray[np.uint8], region: NDArray[np.bool_] | None = None) -> float:
     """Peak signal-to-noise ratio in dB of uint8 images ``[H, W, 3]``, over a region ``[H, W]`` or all of them.
 
     Infinite where they are equal.
@@ -18,9 +16,7 @@ def psnr(
     return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
 
 
-def ssim(
-    image: NDArray[np.uint8], reference: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
-) -> float:
+def ssim(image: NDArray[np.uint8], reference: NDArray[np.uint8], region: NDArray[np.bool_] | None = None) -> float:
     """Structural similarity (Wang et al. 2004) of uint8 images ``[H, W, 3]``, averaged over a region or all."""
     from skimage.metrics import structural_similarity
 

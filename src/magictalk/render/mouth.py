@@ -62,7 +62,7 @@ def light_of(picture: NDArray[np.uint8], surface: Surface) -> NDArray[np.float32
     # whites lie in the shade of the lids: lift them a little, and never below the skin's own brightness
     white = white * max(1.0, float(skin.mean()) * 1.12 / max(1.0, float(white.mean()))) * 1.05
     grey = white.mean()
-    return np.clip((0.5 * white + 0.5 * grey) / 235, 0.12, 1.1).astype(np.float32)
+    return np.clip((0.8 * white + 0.2 * grey) / 235, 0.12, 1.1).astype(np.float32)
 
 
 class Mouth:

@@ -63,5 +63,9 @@ def rasterise(
                 z = depth[a] + u * (depth[b] - depth[a]) + w * (depth[c] - depth[a])
                 if z >= nearest[y, x]:
                     nearest[y, x] = z
-                    map_xy[y, x, 0] = source[a, 0] + u * (source[b, 0] - source[a, 0]) + w * (source[c, 0] - source[a, 0])
-                    map_xy[y, x, 1] = source[a, 1] + u * (source[b, 1] - source[a, 1]) + w * (source[c, 1] - source[a, 1])
+                    map_xy[y, x, 0] = (
+                        source[a, 0] + u * (source[b, 0] - source[a, 0]) + w * (source[c, 0] - source[a, 0])
+                    )
+                    map_xy[y, x, 1] = (
+                        source[a, 1] + u * (source[b, 1] - source[a, 1]) + w * (source[c, 1] - source[a, 1])
+                    )

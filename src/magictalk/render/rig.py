@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from magictalk.errors import OptionError
 from magictalk.face.person import person_mask
 from magictalk.face.rig import Rig
-from magictalk.motion import ARKIT, Motion
+from magictalk.motion import Motion
 from magictalk.portrait import Portrait
 from magictalk.render.eyes import Eye
 from magictalk.render.mouth import Mouth
@@ -23,15 +23,6 @@ _EASY = np.array([0.22, 0.22, 0.20, 0.30, 0.30, 0.60], np.float32)
 """Head motion (radians, then inter-ocular distances) taken as it is; what lies beyond is compressed,"""
 _ROOM = np.array([0.14, 0.14, 0.10, 0.25, 0.25, 0.50], np.float32)
 """by at most this much more: a single picture has no more to show."""
-
-
-_KEPT = [
-    i for i, name in enumerate(ARKIT)
-    if name.startswith(("mouthSmile", "mouthFrown", "mouthDimple", "mouthLeft", "mouthRight", "mouthPress"))
-    or name.startswith(("cheekSquint", "noseSneer", "brow", "eyeSquint", "eyeWide"))
-]  # fmt: skip
-_MOOD = 0.4
-"""How much of a portrait's own mood (never its open mouth) stays on a face that speaks: without it people look ill."""
 
 
 class RigRender:
@@ -59,7 +50,10 @@ class RigRender:
         self._skin = self.mouth.closed(self.picture)
         self._rasterise = rasterise
         edge = self.surface.source[self.surface.weight > 0]
-        low, high = np.floor(edge.min(0) - 0.5 * self.surface.scale_px), np.ceil(edge.max(0) + 0.5 * self.surface.scale_px)
+        low, high = (
+            np.floor(edge.min(0) - 0.5 * self.surface.scale_px),
+            np.ceil(edge.max(0) + 0.5 * self.surface.scale_px),
+        )
         left, top = (int(max(0, v)) for v in low)
         right, bottom = int(min(self.frame_size[0], high[0])), int(min(self.frame_size[1], high[1]))
         self.box = left, top, right, bottom
@@ -70,13 +64,6 @@ class RigRender:
         self._identity = np.stack(np.meshgrid(x, y), -1)
         self._to_map = np.array([w / (right - left), h / (bottom - top)], np.float32)
         self._map, self._nearest = np.empty_like(self._identity), np.empty((h, w), np.float32)
-
-    @property
-    def resting(self) -> NDArray[np.float32]:
-        """Coefficients ``[52]`` to add to speech: what remains of the portrait's own mood when it talks."""
-        rest = np.zeros(len(ARKIT), np.float32)
-        rest[_KEPT] = _MOOD * self.surface.own[_KEPT]
-        return rest
 
     def __call__(self, motions: Iterable[Motion]) -> Iterator[NDArray[np.uint8]]:
         """Frames ``[H, W, 3]`` uint8 RGB, one for each frame of motion (25 fps motion gives 25 fps video)."""
@@ -92,7 +79,12 @@ class RigRender:
         self._nearest.fill(-np.inf)
         target = (frame.vertices - [left, top] + 0.5) * self._to_map - 0.5
         self._rasterise(
-            target.astype(np.float32), frame.depth, self.surface.source, self.surface.triangles, self._map, self._nearest
+            target.astype(np.float32),
+            frame.depth,
+            self.surface.source,
+            self.surface.triangles,
+            self._map,
+            self._nearest,
         )
         full = self._map
         if self._shrink > 1:

@@ -32,7 +32,9 @@ CHIN = 152
 
 # distances of the rings from the face's outline, in inter-ocular distances
 _JAW_OPEN = ARKIT.index("jawOpen")
-_OPENING = [i for i, name in enumerate(ARKIT) if name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel"))]
+_OPENING = [
+    i for i, name in enumerate(ARKIT) if name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel"))
+]
 RINGS = (0.06, 0.14, 0.24, 0.36, 0.5, 0.68, 0.9, 1.2, 1.6, 2.1, 2.8)
 SKULL_DEPTH = -1.25
 """z of the widest part of the head in face space: its outline stays put while the face turns."""

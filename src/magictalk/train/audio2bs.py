@@ -1,0 +1,357 @@
+"""Train Audio2BS: phonemes of synthetic speech first, then real lips, sound and picture aligned in between.
+
+    python -m magictalk.data.clips --data ../shared/data -o out/clips
+    python -m magictalk.train.audio2bs --data ../shared/data --clips out/clips --work out/audio2bs -o out/weights
+
+Everything slow is kept in the work folder and taken up again. Only the manifest's ``train`` videos teach; ``val``
+is scored as training goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
+from magictalk.data import clips
+from magictalk.data.augment import mask, spoil, stretch
+from magictalk.data.voices import VISEMES, Utterance, utterances
+from magictalk.drive.audio2bs import FRAME_SAMPLES, LIPS, Audio2BS, activate
+from magictalk.errors import MotionError, VideoError
+from magictalk.face.rig import Rig
+from magictalk.metrics.lips import delay, pearson
+from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, normalise, scale_of
+
+FRAMES = 112
+"""Video frames in a training crop (4.5 s)."""
+SHARES = {"people": 0.6, "generated": 0.25, "one": 0.15}
+"""How much of training each kind of clip makes: 300 clips of one speaker must not drown the others."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run can change; the defaults trained the weights that ship."""
+
+    hidden: int = 128
+    layers: int = 2
+    dropout: float = 0.3
+    members: int = 3
+    utterances: int = 1800
+    pretrain_steps: int = 1500
+    pretrain_rate: float = 3e-3
+    steps: int = 400
+    rate: float = 1e-3
+    weight_decay: float = 1e-2
+    batch: int = 16
+    spoken_batch: int = 8
+    phoneme_weight: float = 0.3
+    spoken_weight: float = 0.3
+    head: int = 16
+    seed: int = 0
+
+
+def fit(values: NDArray[np.float32], length: int, fill: float = 0.0) -> NDArray[np.float32]:
+    """Cut or pad rows of ``values [N, ...]`` to ``length``."""
+    values = values[:length]
+    return np.pad(values, ((0, length - len(values)), *[(0, 0)] * (values.ndim - 1)), constant_values=fill)
+
+
+class RealCrops:
+    """Batches of crops of tracked clips, each spoiled, stretched and masked anew."""
+
+    def __init__(self, examples: Sequence[Example], weights: NDArray[np.float64], rng: np.random.Generator) -> None:
+        self._examples, self._weights, self._rng = examples, weights, rng
+        self._voices = [e.samples for e in examples if e.kind != "one"]
+
+    def __call__(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Features ``[B, 4 T, 80]``, targets ``[B, T, D]`` and where they hold ``[B, T]``."""
+        chosen = self._rng.choice(len(self._examples), batch, p=self._weights)
+        heard, targets, seen = zip(*(self._crop(self._examples[i]) for i in chosen), strict=True)
+        return tuple(torch.from_numpy(np.stack(part)) for part in (heard, targets, seen))  # type: ignore[return-value]
+
+    def _crop(self, e: Example) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        rng, total = self._rng, len(e.targets)
+        first = int(rng.integers(0, max(1, total - FRAMES + 1)))
+        speed = 1.0 if rng.random() < 0.4 else float(rng.uniform(0.85, 1.18))
+        start = first * FRAME_SAMPLES + round(e.offset_s * 16000)
+        sound = np.concatenate([np.zeros(max(0, -start), np.float32), e.samples[max(0, start) :]])
+        sound = sound[: int(FRAMES * FRAME_SAMPLES * speed) + 2]
+        sound = fit(stretch(sound, speed, min(FRAMES * FRAME_SAMPLES, int(len(sound) / speed))), FRAMES * FRAME_SAMPLES)
+        seen = stretch(e.seen[first:].astype(np.float32), speed, FRAMES) > 0.99
+        # frames past the clip's end, and those whose sound lies outside of it
+        place = first + np.arange(FRAMES) * speed
+        heard = place + e.offset_s * 25
+        seen &= (place <= total - 1) & (heard >= 0) & (heard <= len(e.samples) / FRAME_SAMPLES)
+        x = fit(features(spoil(sound, rng, self._voices)), FRAMES * MELS_PER_FRAME, SILENCE)
+        return mask(x, rng), stretch(e.targets[first:], speed, FRAMES), seen
+
+
+class SpokenCrops:
+    """Batches of synthetic speech, spoiled likewise, with pauses put in."""
+
+    def __init__(
+        self, bank: Sequence[Utterance], voices: Sequence[NDArray[np.float32]], rng: np.random.Generator
+    ) -> None:
+        self._bank, self._voices, self._rng = bank, voices, rng
+
+    def __call__(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Features ``[B, 4 T, 80]`` and visemes ``[B, T, 21]``."""
+        chosen = self._rng.integers(0, len(self._bank), batch)
+        heard, visemes = zip(*(self._crop(self._bank[i]) for i in chosen), strict=True)
+        return torch.from_numpy(np.stack(heard)), torch.from_numpy(np.stack(visemes))
+
+    def _crop(self, utterance: Utterance) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rng, rest = self._rng, np.eye(1, len(VISEMES), dtype=np.float32)
+        speed = float(rng.uniform(0.85, 1.18))
+        sound = stretch(utterance.samples, speed, int(len(utterance.samples) / speed))
+        visemes = stretch(utterance.visemes, speed, int(len(utterance.visemes) / speed))
+        pauses = np.flatnonzero(visemes[:, 0] > 0.95)
+        if rng.random() < 0.25 and len(pauses):
+            at, length = int(rng.choice(pauses)), int(rng.integers(8, 40))
+            hush = np.zeros(length * FRAME_SAMPLES, np.float32)
+            sound = np.concatenate([sound[: at * FRAME_SAMPLES], hush, sound[at * FRAME_SAMPLES :]])
+            visemes = np.concatenate([visemes[:at], rest.repeat(length, 0), visemes[at:]])
+        lead, first = int(rng.integers(0, 25)), int(rng.integers(0, max(1, len(visemes) - FRAMES)))
+        sound = np.concatenate([np.zeros(lead * FRAME_SAMPLES, np.float32), sound[first * FRAME_SAMPLES :]])
+        sound = spoil(fit(sound, FRAMES * FRAME_SAMPLES), rng, self._voices)
+        visemes = np.concatenate([rest.repeat(lead, 0), visemes[first:], rest.repeat(FRAMES, 0)])[:FRAMES]
+        x = mask(fit(features(sound), FRAMES * MELS_PER_FRAME, SILENCE), rng)
+        return x, visemes / visemes.sum(1, keepdims=True).clip(1e-3)
+
+
+def phoneme_loss(logits: Tensor, visemes: Tensor) -> Tensor:
+    """Cross entropy with soft classes ``[B, T, 21]``."""
+    return -(visemes * nn.functional.log_softmax(logits, -1)).sum(-1).mean()
+
+
+def descend(
+    network: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float, decay: float,
+    each: Callable[[int, float], None] = lambda step, value: None,
+) -> None:  # fmt: skip
+    """AdamW on a one-cycle schedule with clipped gradients; ``each`` hears the step and its loss."""
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
+    network.train()
+    for step in range(1, steps + 1):
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        each(step, float(value))
+
+
+def pretrain(settings: Settings, crops: SpokenCrops, log: Callable[[str], None]) -> Audio2BS:
+    """One member that tells visemes of synthetic speech apart."""
+    network = Audio2BS(hidden=settings.hidden, layers=settings.layers, dropout=settings.dropout)
+
+    def loss() -> Tensor:
+        x, visemes = crops(settings.batch)
+        return phoneme_loss(network.nets[0](x)[1], visemes)
+
+    descend(network, loss, settings.pretrain_steps, settings.pretrain_rate, settings.weight_decay, _every(log, "phonemes"))
+    return network
+
+
+def _every(log: Callable[[str], None], what: str, steps: int = 100) -> Callable[[int, float], None]:
+    total = 0.0
+
+    def each(step: int, value: float) -> None:
+        nonlocal total
+        total += value
+        if step % steps == 0:
+            log(f"{what}: step {step}, loss {total / steps:.3f}")
+            total = 0.0
+
+    return each
+
+
+def start_head(network: Audio2BS, examples: Sequence[Example], width: int) -> nn.Sequential:
+    """A lip head of ``width`` directions that begin as the principal ones of the fitted coefficients."""
+    step = [6 if e.kind == "one" else 1 for e in examples]
+    rows = np.concatenate([e.coefficients[e.seen][::s] for e, s in zip(examples, step, strict=True)])
+    mean = rows.mean(0)
+    _, scales, axes = np.linalg.svd(rows - mean, full_matrices=False)
+    inputs = network.nets[0].lips.in_features
+    head = nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, len(LIPS)))
+    head[1].weight.data = torch.from_numpy((axes[:width].T * scales[:width] / np.sqrt(len(rows))).astype(np.float32))
+    head[1].bias.data = torch.from_numpy((mean - 0.03).astype(np.float32))
+    return head
+
+
+def fold_head(head: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one linear layer that two in a row are."""
+    weight = head[1].weight.data @ head[0].weight.data
+    return weight, head[1].weight.data @ head[0].bias.data + head[1].bias.data
+
+
+def train_member(
+    settings: Settings, start: Audio2BS, examples: Sequence[Example], real: RealCrops, spoken: SpokenCrops,
+    loss: LipLoss, log: Callable[[str], None],
+) -> Audio2BS:  # fmt: skip
+    """Fine-tune one member on real lips and spoken visemes; returns the running average of its weights."""
+    network = copy.deepcopy(start)
+    net = network.nets[0]
+    net.lips = start_head(network, examples, settings.head)
+    mean = copy.deepcopy(network)
+
+    def both() -> Tensor:
+        x, targets, seen = real(settings.batch)
+        value = loss.real(activate(net(x)[0]), targets, seen)
+        x, visemes = spoken(settings.spoken_batch)
+        lips, logits = net(x)
+        spoken_loss = loss.spoken(activate(lips), visemes)
+        return value + settings.phoneme_weight * phoneme_loss(logits, visemes) + settings.spoken_weight * spoken_loss
+
+    tell = _every(log, "lips")
+
+    def each(step: int, value: float) -> None:
+        tell(step, value)
+        with torch.no_grad():
+            for kept, now in zip(mean.parameters(), network.parameters(), strict=True):
+                kept.lerp_(now, 1 - min(0.98, step / (step + 10)))
+
+    descend(network, both, settings.steps, settings.rate, settings.weight_decay, each)
+    weight, bias = fold_head(mean.nets[0].lips)
+    mean.nets[0].lips = nn.Linear(weight.shape[1], weight.shape[0])
+    mean.nets[0].lips.weight.data, mean.nets[0].lips.bias.data = weight, bias
+    return mean.eval()
+
+
+def predict(network: Audio2BS, loss: LipLoss, example: Example) -> NDArray[np.float32]:
+    """Geometry ``[T, 3]`` that a network gives a clip's sound."""
+    x = fit(features(example.samples), len(example.seen) * MELS_PER_FRAME, SILENCE)
+    with torch.inference_mode():
+        return loss.geometry(loss.mesh(network(torch.from_numpy(x)[None])))[0].numpy()
+
+
+def correlations(predicted: NDArray[np.float32], example: Example, offset_s: float) -> NDArray[np.float64]:
+    """Pearson's correlation ``[3]`` of geometry when the mouth at t matches the sound at t + ``offset_s``."""
+    seen = example.seen.copy()
+    return np.array([pearson(delay(p, -offset_s), g, seen) for p, g in zip(predicted.T, example.geometry.T, strict=True)])
+
+
+def find_offset(predicted: NDArray[np.float32], example: Example) -> float | None:
+    """Offset in seconds within 0.32 s that correlates best, refined by a parabola; None when nothing correlates."""
+    steps = np.arange(-8, 9)
+    scores = np.array([np.nanmean(correlations(predicted, example, s / 25)) for s in steps]) - 0.004 * np.abs(steps)
+    best = int(scores.argmax())
+    if scores[best] < 0.25:
+        return None
+    if scores[best] - scores[8] < 0.015:
+        return 0.0
+    fine = 0.0
+    if 0 < best < 16:
+        a, b, c = scores[best - 1 : best + 2]
+        fine = 0.5 * (a - c) / (a - 2 * b + c)
+    return float(steps[best] + fine) / 25
+
+
+def balance(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Probability of each clip: by length to the 0.7, kinds in ``SHARES``."""
+    weights = np.array([len(e.seen) ** 0.7 for e in examples])
+    for kind, share in SHARES.items():
+        of_kind = np.array([e.kind == kind for e in examples])
+        if of_kind.any():
+            weights[of_kind] *= share / weights[of_kind].sum()
+    return weights / weights.sum()
+
+
+def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[str], None]) -> list[Example]:
+    """Examples of all ``train`` and ``val`` videos that show a face for most of their length."""
+    examples = []
+    for entry in clips.read_manifest(data):
+        if entry.split not in ("train", "val"):
+            continue
+        source, kept = clips.track_path(entry, clip_folder), clips.track_path(entry, work / "fitted")
+        if not source.is_file():
+            raise VideoError(f"no tracked clip at {source}; run python -m magictalk.data.clips first")
+        try:
+            if not kept.is_file():
+                fit_clip(source, rig, kept)
+        except MotionError as error:
+            log(f"left out: {error}")
+            continue
+        example = load_example(entry, kept)
+        if example.seen.mean() >= 0.6:
+            examples.append(example)
+    return examples
+
+
+def train(
+    settings: Settings, examples: Sequence[Example], bank: Sequence[Utterance], rig: Rig, work: Path,
+    log: Callable[[str], None],
+) -> Audio2BS:  # fmt: skip
+    """The whole recipe: pretrain, a first member, alignment by it, then all members; see the module's head."""
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    rest = np.array([0.0, *LipLoss.rest_of(rig)[1:]], np.float32)
+    voices = [e.samples for e in examples if e.split == "train" and e.kind != "one"]
+    spoken = SpokenCrops(bank, voices, rng)
+    start = pretrain(settings, spoken, log)
+
+    def member(chosen: Sequence[Example]) -> tuple[Audio2BS, LipLoss]:
+        weights = balance(chosen)
+        scale = scale_of(chosen, weights)
+        for example in chosen:
+            example.targets = normalise(example, scale, rest)
+        loss = LipLoss(rig, scale)
+        return train_member(settings, start, chosen, RealCrops(chosen, weights, rng), spoken, loss, log), loss
+
+    def report(network: Audio2BS, loss: LipLoss) -> None:
+        val = [e for e in examples if e.split == "val"]
+        scores = [correlations(predict(network, loss, e), e, e.offset_s) for e in val]
+        log(f"val: gap, width, jaw {np.round(np.nanmean(scores, 0), 3) if val else 'none'}")
+
+    first, loss = member([e for e in examples if e.split == "train" and e.offset_s == 0])
+    report(first, loss)
+    aligned = []
+    for example in (e for e in examples if e.split == "train"):
+        offset = 0.0 if example.kind == "one" else find_offset(predict(first, loss, example), example)
+        if offset is not None:
+            example.offset_s = offset
+            aligned.append(example)
+    log(f"aligned {len(aligned)} clips, {sum(e.offset_s != 0 for e in aligned)} of them moved")
+    network = Audio2BS(
+        hidden=settings.hidden, layers=settings.layers, dropout=settings.dropout, members=settings.members
+    )
+    for i in range(settings.members):
+        one, loss = member(aligned)
+        report(one, loss)
+        network.nets[i] = one.nets[0]
+    report(network.eval(), loss)
+    return network
+
+
+def main() -> None:
+    """Parse, gather, train, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--clips", type=Path, required=True, help="tracked clips")
+    parser.add_argument("--work", type=Path, required=True, help="what is slow to make is kept here")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings, rig = Settings(seed=options.seed), Rig.load()
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+
+    examples = gather(options.data, options.clips, options.work, rig, log)
+    bank = list(utterances(settings.utterances, settings.seed))
+    train(settings, examples, bank, rig, options.work, log).save_pretrained(options.out)
+
+
+if __name__ == "__main__":
+    main()
