@@ -331,7 +331,7 @@ def _spread(face: Array, points: tuple[int, ...], change: Array, still: tuple[in
 
 
 def _bounded(products: Array, pull: Array, most: Array, l1: float, l2: float, smooth: float, steps: int = 80) -> Array:
-    """Minimise ``c'Pc/2 - pull c + l1 |c| + l2 |c|^2/2 + smooth |c_t - c_t-1|^2/2``, ``0 <= c <= most``; ``c`` is [T, n]."""
+    """The ``c [T, n]``, 0 to ``most``, least in ``c'Pc/2 - pull c + l1 c + l2 |c|^2/2 + smooth |c_t - c_t-1|^2/2``."""
     values, vectors = np.linalg.eigh(products)
     frames = len(pull)
     path = 2 - 2 * np.cos(np.pi * np.arange(frames) / frames)  # eigenvalues of the path's Laplacian

@@ -198,7 +198,7 @@ class Mouth:
         lips = frame.vertices[list(INNER_LIPS)]
         gap = self._gap(frame.vertices)
         if self._own is not None:
-            self._draw_seam(canvas, lips, 1 - float(smoothstep(0.05, 0.14, np.float32(gap))))
+            self._draw_seam(canvas, lips, 1 - float(smoothstep(0.05, 0.14, gap)))
         if gap < 0.008:
             return
         box = box_around(lips, 0.04 * self.width_px + 2, self.size)
@@ -209,7 +209,7 @@ class Mouth:
         jaw = coefficients[_JAW] @ self._jaw
         inside = np.empty((bottom - top, right - left, 3), np.float32)
         inside[:] = _CAVITY
-        openness = float(smoothstep(0.0, 0.28, np.float32(gap)))
+        openness = float(smoothstep(0.0, 0.28, gap))
         skull, jawed = self._place(frame, np.zeros(3, np.float32)), self._place(frame, jaw)
         self._lay_sprite(inside, box, "tongue", self._place(frame, _TONGUE_DROP * jaw), 0.30 + 0.4 * openness)
         self._lay_sprite(inside, box, "lower", jawed, 0.50 + 0.45 * openness)
@@ -219,14 +219,14 @@ class Mouth:
             own_box, hang, follow = self._own
             mask += min(1.0, gap / self.own_gap) ** 2 * (cv2.dilate(mask, self._rim) - mask)
             rest = self._place_rest()
-            dim = 0.5 + 0.5 * float(smoothstep(0.0, 0.6 * self.own_gap, np.float32(gap)))  # lips that part shade teeth
+            dim = 0.5 + 0.5 * float(smoothstep(0.0, 0.6 * self.own_gap, gap))  # lips that part shade teeth
             for layer, place in ((follow, self._place(frame, jaw - self._own_jaw)), (hang, skull)):
                 # picture pixel -> anchor offsets at rest -> output pixel
                 whole = np.vstack([place, [0, 0, 1]]) @ np.vstack([invert(rest), [0, 0, 1]])
                 self._lay(inside, box, layer, whole[:2], np.array(own_box[:2]), dim)
         else:
             # lips that part a hair's breadth still show the picture's own line between them
-            mask = mask * smoothstep(0.0, 0.07, np.float32(gap - self.own_gap))
+            mask = mask * smoothstep(0.0, 0.07, gap - self.own_gap)
         paste(canvas, box, inside, mask)
 
     def _draw_seam(self, canvas: NDArray[np.uint8], lips: NDArray[np.float32], strength: float) -> None:

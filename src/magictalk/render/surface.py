@@ -7,10 +7,11 @@ Vertices live in *camera space*: face space turned by the portrait's own head po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from magictalk.face.pose import CAMERA_DISTANCE
@@ -40,9 +41,9 @@ SKULL_DEPTH = -1.25
 """z of the widest part of the head in face space: its outline stays put while the face turns."""
 
 
-def smoothstep(low: float, high: float, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def smoothstep(low: float, high: float, x: ArrayLike) -> Any:
     """Cubic ramp from 0 at ``low`` to 1 at ``high``."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = np.clip((np.asarray(x, np.float32) - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -188,11 +189,11 @@ class Surface:
         skull_z = float((self.turn @ [0, 0, SKULL_DEPTH])[2])
         rings, follows, fade = [], [], []
         for distance in RINGS:
-            bend = smoothstep(-0.1, 0.7, np.float32(distance))
+            bend = smoothstep(-0.1, 0.7, distance)
             z = outline[:, 2] * (1 - bend) + skull_z * bend
             rings.append(np.column_stack([outline[:, :2] + outward * distance, z]))
             follows.append(np.array(OVAL))
-            fade.append(np.full(len(OVAL), 1 - smoothstep(0.0, 1.4, np.float32(distance)), np.float32))
+            fade.append(np.full(len(OVAL), 1 - smoothstep(0.0, 1.4, distance), np.float32))
         n = len(OVAL)
         index = np.concatenate([[np.array(OVAL)], self.faces + np.arange(len(RINGS) * n).reshape(len(RINGS), n)])
         a, b = index[:-1], index[1:]
