@@ -28,7 +28,7 @@ from magictalk.drive.audio2bs import FRAME_SAMPLES, LIPS, Audio2BS, activate
 from magictalk.errors import MotionError, VideoError
 from magictalk.face.rig import Rig
 from magictalk.metrics.lips import delay, pearson
-from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, normalise, scale_of
+from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, measure, normalise, scale_of
 
 FRAMES = 112
 """Video frames in a training crop (4.5 s)."""
@@ -288,13 +288,13 @@ def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[s
 
 
 def train(
-    settings: Settings, examples: Sequence[Example], bank: Sequence[Utterance], rig: Rig, work: Path,
-    log: Callable[[str], None],
-) -> Audio2BS:  # fmt: skip
+    settings: Settings, examples: Sequence[Example], bank: Sequence[Utterance], rig: Rig, log: Callable[[str], None]
+) -> Audio2BS:
     """The whole recipe: pretrain, a first member, alignment by it, then all members; see the module's head."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    rest = np.array([0.0, *LipLoss.rest_of(rig)[1:]], np.float32)
+    rest = measure(rig.neutral.astype(np.float64))
+    rest[0] = 0.0
     voices = [e.samples for e in examples if e.split == "train" and e.kind != "one"]
     spoken = SpokenCrops(bank, voices, rng)
     start = pretrain(settings, spoken, log)
@@ -350,7 +350,7 @@ def main() -> None:
 
     examples = gather(options.data, options.clips, options.work, rig, log)
     bank = list(utterances(settings.utterances, settings.seed))
-    train(settings, examples, bank, rig, options.work, log).save_pretrained(options.out)
+    train(settings, examples, bank, rig, log).save_pretrained(options.out)
 
 
 if __name__ == "__main__":
