@@ -65,7 +65,7 @@ def test_the_manifest_says_what_is_known(tmp_path: Path) -> None:
     entries = clips.read_manifest(tmp_path)
     assert [(e.path.name, e.offset_s) for e in entries] == [
         ("a.mp4", -0.12),
-        ("demo2show__sample_2_separated.mp4", 0.2),
+        ("demo2show__sample_2_separated.mp4", -0.2),
     ]
     with pytest.raises(VideoError, match="manifest.csv"):
         clips.read_manifest(tmp_path / "nowhere")

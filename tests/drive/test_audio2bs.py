@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magictalk.audio import tts
-from magictalk.drive.audio2bs import LIPS, Audio2BS, Audio2BSDrive, RestGate
+from magictalk.drive.audio2bs import LIPS, Audio2BS, Audio2BSDrive, RestGate, activate
 from magictalk.face.rig import Rig, inner_lip_gap, mouth_width
 from magictalk.metrics.lips import closed_share
 from magictalk.motion import GROUPS, Motion
@@ -102,8 +102,17 @@ def test_members_are_averaged() -> None:
     x = torch.randn(2, 40, 80)
     with torch.inference_mode():
         both = network(x)
-        single = [Audio2BS(hidden=8, layers=1).eval() for _ in range(2)]
-        for net, part in zip(single, network.nets, strict=True):
-            net.nets[0].load_state_dict(part.state_dict())
         assert both.shape == (2, 10, len(LIPS))
-        assert torch.allclose(both, (single[0](x) + single[1](x)) / 2, atol=1e-6)
+        assert torch.allclose(both, activate((network.nets[0](x)[0] + network.nets[1](x)[0]) / 2), atol=1e-6)
+
+
+def test_contrast_spreads_about_the_centre() -> None:
+    plain = Audio2BS(hidden=8, layers=1).eval()
+    strong = Audio2BS(hidden=8, layers=1, contrast=1.5).eval()
+    strong.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 400, 80)
+    with torch.inference_mode():
+        middle = plain.nets[0](x)[0].mean((0, 1))
+        plain.centre, strong.centre = middle, middle
+        ratio = strong(x).std((0, 1)) / plain(x).std((0, 1))
+    assert (ratio > 1.1).all() and (ratio < 2.2).all()

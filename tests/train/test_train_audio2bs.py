@@ -120,7 +120,7 @@ def test_crops_keep_sound_and_lips_together(rig: Rig) -> None:
 def test_a_small_net_learns_the_whole_recipe(rig: Rig, tmp_path: Path) -> None:
     lines: list[str] = []
     settings = audio2bs.Settings(
-        hidden=16, layers=1, dropout=0.0, members=2, pretrain_steps=3, steps=40, rate=1e-2, batch=4, spoken_batch=1
+        hidden=16, layers=1, dropout=0.0, members=2, pretrain_steps=2, steps=25, rate=1e-2, batch=3, spoken_batch=1
     )
     examples = [_example(rig, i) for i in range(4)] + [_example(rig, 9, split="val")]
     torch.set_num_threads(2)

@@ -21,7 +21,7 @@ from magictalk.audio.features import SAMPLE_RATE
 from magictalk.errors import MotionError, VideoError
 from magictalk.motion import FPS
 
-KNOWN_OFFSETS_S = {"demo2show__sample_2_separated.mp4": 0.2}
+KNOWN_OFFSETS_S = {"demo2show__sample_2_separated.mp4": -0.2}
 """Offsets that the data's README states beside the manifest: the mouth at t matches the sound at t + s."""
 
 

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 LIPS = GROUPS["lips"]
 """Places in ``ARKIT`` of the coefficients that the network predicts, in its output's order."""
 
+OPENERS = tuple(
+    LIPS.index(ARKIT.index(name))
+    for name in ("jawForward", "jawOpen", "mouthClose", "mouthFunnel", "mouthRollLower", "mouthRollUpper",
+                 "mouthShrugLower", "mouthShrugUpper", "mouthLowerDownLeft", "mouthLowerDownRight",
+                 "mouthUpperUpLeft", "mouthUpperUpRight", "tongueOut")
+)  # fmt: skip
+"""Places in ``LIPS`` of what parts the lips."""
+
 FRAME_SAMPLES = int(SAMPLE_RATE / FPS)
 CHUNK_FRAMES = 50
 PAST_FRAMES = 30
@@ -71,6 +79,8 @@ class Audio2BS(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers: LSTM layers.
         dropout: in training.
         members: networks whose predictions are averaged.
+        contrast: how much deviations from the mean mouth are enlarged. Regression to what sound cannot tell makes a
+            network mumble; this gives the lips the spread of real ones.
         visemes: classes of the auxiliary head that training supervises with synthetic speech.
     """
 
@@ -83,13 +93,16 @@ class Audio2BS(ModelMixin, ConfigMixin):  # type: ignore[misc]
         dropout: float = 0.3,
         members: int = 1,
         visemes: int = 21,
+        contrast: float = 1.0,
     ) -> None:
         super().__init__()
+        self.register_buffer("centre", torch.zeros(len(LIPS)))
         self.nets = nn.ModuleList([_Member(bands, hidden, layers, dropout, visemes) for _ in range(members)])
 
     def forward(self, features: Tensor) -> Tensor:
         """``features [B, 4 T, bands]`` on the mel grid to coefficients ``[B, T, 29]``, 0..1, in ``LIPS`` order."""
-        return torch.stack([activate(member(features)[0]) for member in self.nets]).mean(0)
+        mean = torch.stack([member(features)[0] for member in self.nets]).mean(0)
+        return activate(self.centre + self.config.contrast * (mean - self.centre))
 
 
 def activate(x: Tensor) -> Tensor:
@@ -98,7 +111,9 @@ def activate(x: Tensor) -> Tensor:
 
 
 class RestGate:
-    """When nobody speaks, the mouth rests: 1 while there is speech, 0 in silence, eased in between.
+    """When nobody speaks, the lips touch: 1 while there is speech, 0 in silence, eased in between.
+
+    It scales what parts the lips (``OPENERS``) and leaves their shape to the network.
 
     A frame counts as speech while its level is well over the running noise floor (the quietest moment of the
     last 3 s) and not far under the loudest of late; starting takes a higher level than going on. The gate
@@ -107,7 +122,7 @@ class RestGate:
     """
 
     LEAD_S, HOLD_S, EASE_S = 0.12, 0.06, 0.08
-    OVER_FLOOR_DB, UNDER_PEAK_DB, QUIETEST_DB, HYSTERESIS_DB = 10.0, 36.0, -62.0, 4.0
+    OVER_FLOOR_DB, UNDER_PEAK_DB, QUIETEST_DB, HYSTERESIS_DB = 8.0, 44.0, -65.0, 4.0
     FLOOR_S, PEAK_FALL_DB_PER_S = 3.0, 3.0
 
     def __init__(self) -> None:
@@ -242,5 +257,6 @@ class Audio2BSDrive:
 
     def _motion(self, lips: NDArray[np.float32], gate: RestGate) -> Motion:
         coefficients = np.zeros((len(lips), len(ARKIT)), np.float32)
-        coefficients[:, list(LIPS)] = lips * gate.take(len(lips))[:, None]
+        lips[:, OPENERS] *= gate.take(len(lips))[:, None]
+        coefficients[:, list(LIPS)] = lips
         return Motion(coefficients)

@@ -32,6 +32,8 @@ OVAL = (
 CHIN = 152
 
 # distances of the rings from the face's outline, in inter-ocular distances
+_LIP_EDGE, _UNDER_LIP = (181, 84, 17, 314, 405), 18
+"""The lower lip's outer edge from the picture's left to its right, and the point under its middle."""
 _JAW_OPEN = ARKIT.index("jawOpen")
 _OPENING = [
     i for i, name in enumerate(ARKIT) if name.startswith(("jawOpen", "mouthLowerDown", "mouthUpperUp", "mouthFunnel"))
@@ -114,6 +116,23 @@ def _closing(neutral: NDArray[np.float32], jaw_open: NDArray[np.float32]) -> NDA
     return close
 
 
+def _unfolding(shown: NDArray[np.float64], neutral: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Displacement ``[478, 3]`` that lays the chin of a wide open mouth out below the lower lip, face space.
+
+    There the mesh folds the lip over the chin, and the chin would take its pixels from the lip.
+    """
+    result = np.zeros(shown.shape)
+    fold = float(smoothstep(-0.05, 0.03, shown[_UNDER_LIP, 1] - shown[_LIP_EDGE[2], 1]))
+    if fold == 0:
+        return result
+    edge, rest = (np.interp(p[:, 0], p[list(_LIP_EDGE), 0], p[list(_LIP_EDGE), 1]) for p in (shown, neutral))
+    way = (rest - neutral[:, 1]) / (rest - neutral[CHIN, 1])  # 0 at the lip's edge, 1 at the chin
+    target = edge - way * (edge - shown[CHIN, 1])
+    reach = (way > 0) * (way < 1) * (1 - smoothstep(0.15, 0.5, np.abs(neutral[:, 0])))
+    result[:, 1] = fold * reach * np.minimum(0.0, target - shown[:, 1])
+    return result
+
+
 def _limit_slope(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """z ``[N]``, raised where the surface falls away so steeply that a turn of the head would fold it over."""
     apart = np.linalg.norm(points[:, None, :2] - points[None, :, :2], axis=-1)
@@ -157,9 +176,12 @@ class Surface:
         self.origin_px = np.asarray(portrait.pose.origin_px, np.float64) * scale
         self.scale_px = float(portrait.pose.scale_px) * scale
         self.turn = Rotation.from_rotvec(portrait.pose.rotation).as_matrix()
-        face = portrait.pose.to_face(portrait.landmarks) @ self.turn.T
+        shown = portrait.pose.to_face(portrait.landmarks)
+        unfold = _unfolding(shown, portrait.neutral)
+        face = (shown + unfold) @ self.turn.T
         self.own = np.asarray(portrait.coefficients, np.float32)
-        self._close = (_closing(portrait.neutral, rig.shapes[_JAW_OPEN]) @ self.turn.T).astype(np.float32)
+        close = _closing(portrait.neutral, rig.shapes[_JAW_OPEN]) - unfold
+        self._close = (close @ self.turn.T).astype(np.float32)
         self._shapes = (rig.shapes @ self.turn.T.astype(np.float32)).reshape(len(rig.shapes), -1)
         self.faces = len(face)
 

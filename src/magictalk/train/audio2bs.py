@@ -147,7 +147,7 @@ def descend(
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        each(step, float(value))
+        each(step, float(value.detach()))
 
 
 def pretrain(settings: Settings, crops: SpokenCrops, log: Callable[[str], None]) -> Audio2BS:
@@ -232,6 +232,22 @@ def predict(network: Audio2BS, loss: LipLoss, example: Example) -> NDArray[np.fl
     x = fit(features(example.samples), len(example.seen) * MELS_PER_FRAME, SILENCE)
     with torch.inference_mode():
         return loss.geometry(loss.mesh(network(torch.from_numpy(x)[None])))[0].numpy()
+
+
+def calibrate(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> Audio2BS:
+    """The network with the contrast that gives the gap the spread it has in the examples."""
+    means = []
+    for example in examples:
+        x = fit(features(example.samples), len(example.seen) * MELS_PER_FRAME, SILENCE)
+        with torch.inference_mode():
+            means.append(torch.stack([net(torch.from_numpy(x)[None])[0] for net in network.nets]).mean((0, 1, 2)))
+    network.centre = torch.stack(means).mean(0).clone()
+    for contrast in np.arange(1.0, 2.0, 0.05):
+        network.register_to_config(contrast=round(float(contrast), 2))
+        spreads = [predict(network, loss, e)[e.seen, 0].std() / e.geometry[e.seen, 0].std() for e in examples]
+        if np.mean(spreads) >= 1:
+            break
+    return network
 
 
 def correlations(predicted: NDArray[np.float32], example: Example, offset_s: float) -> NDArray[np.float64]:
@@ -328,7 +344,8 @@ def train(
         one, loss = member(aligned)
         report(one, loss)
         network.nets[i] = one.nets[0]
-    report(network.eval(), loss)
+    network = calibrate(network.eval(), loss, [e for e in examples if e.split == "val"])
+    report(network, loss)
     return network
 
 
