@@ -124,13 +124,15 @@ def test_a_small_net_learns_the_whole_recipe(rig: Rig, tmp_path: Path) -> None:
     )
     examples = [_example(rig, i) for i in range(4)] + [_example(rig, 9, split="val")]
     torch.set_num_threads(2)
-    network = audio2bs.train(settings, examples, list(utterances(4, 0)), rig, lines.append)
-    network.save_pretrained(tmp_path)
+    network = audio2bs.train(settings, examples, list(utterances(4, 0)), rig, tmp_path, lines.append)
     loss = LipLoss(rig, scale_of(examples, balance := audio2bs.balance(examples)))
     scores = audio2bs.correlations(audio2bs.predict(network, loss, examples[-1]), examples[-1], 0.0)
     assert balance.sum() == pytest.approx(1)
     assert scores[0] > 0.5
     assert any("val" in line for line in lines)
+    assert {p.name for p in tmp_path.iterdir()} == {"phonemes", "first", "offsets.json", "member-0", "member-1"}
+    again = audio2bs.train(settings, examples, [], rig, tmp_path, lines.append)  # all of it is kept
+    assert torch.equal(again.nets[1].lips.weight, network.nets[1].lips.weight)
 
 
 def test_two_linear_layers_fold_into_one() -> None:

@@ -243,7 +243,7 @@ class Surface:
         head = (person & (above > -0.6) & (side < 2.2)) | (person & (side < 1.3)) | skull
         away = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 5) / 16
         border = np.minimum(np.minimum(x, size[0] - x), np.minimum(y, size[1] - y)) / self.scale_px
-        weight = (1 - smoothstep(0.0, 1.1, away)) * smoothstep(-1.7, -0.1, above) * smoothstep(0.0, 0.4, border)
+        weight = (1 - smoothstep(0.0, 0.7, away)) * smoothstep(-1.7, -0.1, above) * smoothstep(0.0, 0.4, border)
         weight = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 2.0)
         at = (self.source / cell - 0.5).astype(np.float32)
         sampled = cv2.remap(weight, at[None], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)[0]

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from magictalk import weights
 from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
 from magictalk.data import clips
 from magictalk.data.augment import mask, spoil, stretch
@@ -45,15 +48,15 @@ class Settings:
     dropout: float = 0.3
     members: int = 3
     utterances: int = 1800
-    pretrain_steps: int = 1500
+    pretrain_steps: int = 3000
     pretrain_rate: float = 3e-3
-    steps: int = 400
+    steps: int = 350
     rate: float = 1e-3
     weight_decay: float = 1e-2
     batch: int = 16
     spoken_batch: int = 8
     phoneme_weight: float = 0.3
-    spoken_weight: float = 0.3
+    spoken_weight: float = 0.45
     head: int = 16
     seed: int = 0
 
@@ -67,13 +70,13 @@ def fit(values: NDArray[np.float32], length: int, fill: float = 0.0) -> NDArray[
 class RealCrops:
     """Batches of crops of tracked clips, each spoiled, stretched and masked anew."""
 
-    def __init__(self, examples: Sequence[Example], weights: NDArray[np.float64], rng: np.random.Generator) -> None:
-        self._examples, self._weights, self._rng = examples, weights, rng
+    def __init__(self, examples: Sequence[Example], shares: NDArray[np.float64], rng: np.random.Generator) -> None:
+        self._examples, self._shares, self._rng = examples, shares, rng
         self._voices = [e.samples for e in examples if e.kind != "one"]
 
     def __call__(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Features ``[B, 4 T, 80]``, targets ``[B, T, D]`` and where they hold ``[B, T]``."""
-        chosen = self._rng.choice(len(self._examples), batch, p=self._weights)
+        chosen = self._rng.choice(len(self._examples), batch, p=self._shares)
         heard, targets, seen = zip(*(self._crop(self._examples[i]) for i in chosen), strict=True)
         return tuple(torch.from_numpy(np.stack(part)) for part in (heard, targets, seen))  # type: ignore[return-value]
 
@@ -274,12 +277,12 @@ def find_offset(predicted: NDArray[np.float32], example: Example) -> float | Non
 
 def balance(examples: Sequence[Example]) -> NDArray[np.float64]:
     """Probability of each clip: by length to the 0.7, kinds in ``SHARES``."""
-    weights = np.array([len(e.seen) ** 0.7 for e in examples])
+    shares = np.array([len(e.seen) ** 0.7 for e in examples])
     for kind, share in SHARES.items():
         of_kind = np.array([e.kind == kind for e in examples])
         if of_kind.any():
-            weights[of_kind] *= share / weights[of_kind].sum()
-    return weights / weights.sum()
+            shares[of_kind] *= share / shares[of_kind].sum()
+    return shares / shares.sum()
 
 
 def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[str], None]) -> list[Example]:
@@ -303,48 +306,63 @@ def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[s
     return examples
 
 
+def align(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> dict[str, float | None]:
+    """Offsets in seconds by name; None for a clip whose lips do not follow its sound. The one speaker's are known: 0."""
+    return {e.name: 0.0 if e.kind == "one" else find_offset(predict(network, loss, e), e) for e in examples}
+
+
 def train(
-    settings: Settings, examples: Sequence[Example], bank: Sequence[Utterance], rig: Rig, log: Callable[[str], None]
-) -> Audio2BS:
-    """The whole recipe: pretrain, a first member, alignment by it, then all members; see the module's head."""
+    settings: Settings, examples: Sequence[Example], bank: Sequence[Utterance], rig: Rig, work: Path,
+    log: Callable[[str], None],
+) -> Audio2BS:  # fmt: skip
+    """The whole recipe: pretrain, a first member, alignment by it, then all members.
+
+    What a stage makes is kept in ``work`` (``phonemes``, ``offsets.json``, ``member-N``) and not made again.
+    """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     rest = measure(rig.neutral.astype(np.float64))
     rest[0] = 0.0
-    voices = [e.samples for e in examples if e.split == "train" and e.kind != "one"]
-    spoken = SpokenCrops(bank, voices, rng)
-    start = pretrain(settings, spoken, log)
+    taught = [e for e in examples if e.split == "train"]
+    held = [e for e in examples if e.split == "val"]
+    spoken = SpokenCrops(bank, [e.samples for e in taught if e.kind != "one"], rng)
 
-    def member(chosen: Sequence[Example]) -> tuple[Audio2BS, LipLoss]:
-        weights = balance(chosen)
-        scale = scale_of(chosen, weights)
+    def kept(name: str, make: Callable[[], Audio2BS]) -> Audio2BS:
+        if not (work / name).is_dir():
+            make().save_pretrained(work / name)
+        return weights.load(Audio2BS, work / name)
+
+    def loss_of(chosen: Sequence[Example]) -> LipLoss:
+        scale = scale_of(chosen, balance(chosen))
         for example in chosen:
             example.targets = normalise(example, scale, rest)
-        loss = LipLoss(rig, scale)
-        return train_member(settings, start, chosen, RealCrops(chosen, weights, rng), spoken, loss, log), loss
+        return LipLoss(rig, scale)
+
+    def member(chosen: Sequence[Example], loss: LipLoss) -> Audio2BS:
+        return train_member(settings, start, chosen, RealCrops(chosen, balance(chosen), rng), spoken, loss, log)
 
     def report(network: Audio2BS, loss: LipLoss) -> None:
-        val = [e for e in examples if e.split == "val"]
-        scores = [correlations(predict(network, loss, e), e, e.offset_s) for e in val]
-        log(f"val: gap, width, jaw {np.round(np.nanmean(scores, 0), 3) if val else 'none'}")
+        scores = [correlations(predict(network, loss, e), e, e.offset_s) for e in held]
+        log(f"val: correlation of gap, width, jaw {np.nanmean(scores, 0).round(3)}")
 
-    first, loss = member([e for e in examples if e.split == "train" and e.offset_s == 0])
-    report(first, loss)
-    aligned = []
-    for example in (e for e in examples if e.split == "train"):
-        offset = 0.0 if example.kind == "one" else find_offset(predict(first, loss, example), example)
-        if offset is not None:
-            example.offset_s = offset
-            aligned.append(example)
+    start = kept("phonemes", lambda: pretrain(settings, spoken, log))
+    if not (work / "offsets.json").is_file():
+        trusted = [e for e in taught if e.offset_s == 0]
+        loss = loss_of(trusted)
+        found = align(kept("first", lambda: member(trusted, loss)), loss, taught)
+        (work / "offsets.json").write_text(json.dumps(found, indent=1))
+    offsets = json.loads((work / "offsets.json").read_text())
+    aligned = [replace(e, offset_s=offsets[e.name]) for e in taught if offsets[e.name] is not None]
     log(f"aligned {len(aligned)} clips, {sum(e.offset_s != 0 for e in aligned)} of them moved")
+    loss = loss_of(aligned)
     network = Audio2BS(
         hidden=settings.hidden, layers=settings.layers, dropout=settings.dropout, members=settings.members
     )
     for i in range(settings.members):
-        one, loss = member(aligned)
+        one = kept(f"member-{i}", partial(member, aligned, loss))
         report(one, loss)
         network.nets[i] = one.nets[0]
-    network = calibrate(network.eval(), loss, [e for e in examples if e.split == "val"])
+    network = calibrate(network.eval(), loss, held)
     report(network, loss)
     return network
 
@@ -367,7 +385,7 @@ def main() -> None:
 
     examples = gather(options.data, options.clips, options.work, rig, log)
     bank = list(utterances(settings.utterances, settings.seed))
-    train(settings, examples, bank, rig, log).save_pretrained(options.out)
+    train(settings, examples, bank, rig, options.work, log).save_pretrained(options.out)
 
 
 if __name__ == "__main__":
