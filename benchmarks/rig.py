@@ -10,12 +10,12 @@ left when head pose is taken away.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
+from clips import data_folder, videos
 from numpy.typing import NDArray
+from table import add_json_option, report, row
 
 from magictalk.face import rig as parts
 from magictalk.face.landmarks import FaceTracker
@@ -47,32 +47,31 @@ def score(rig: Rig, landmarks: NDArray) -> dict[str, float]:
     figures = {}
     for name, points in REGIONS.items():
         off = error[:, list(points), :2]
-        figures[f"residual {name} %"] = 100 * float(np.linalg.norm(off, axis=-1).mean())
+        figures[f"residual, {name}"] = 100 * float(np.linalg.norm(off, axis=-1).mean())
         left = ((off - off.mean(0)) ** 2).sum() / (motion[:, list(points), :2] ** 2).sum()
-        figures[f"explained {name} %"] = 100 * float(1 - left)
+        figures[f"explained motion, {name}"] = 100 * float(1 - left)
     for name, measure in MEASURES.items():
-        figures[f"r {name}"] = float(np.corrcoef(measure(made), measure(real))[0, 1])
+        figures[f"correlation, {name}"] = float(np.corrcoef(measure(made), measure(real))[0, 1])
     return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with manifest.csv")
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--tracks", type=Path, help="folder with tracked meshes, <video name>.npz")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    add_json_option(parser)
     args = parser.parse_args()
-    with (args.data / "manifest.csv").open(newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["kind"] == "video" and r["split"] == args.split]
-    rig = Rig.load()
-    clips = {row["file"]: score(rig, track(args.data / row["file"], args.tracks)) for row in rows}
-    mean = {name: float(np.mean([c[name] for c in clips.values()])) for name in next(iter(clips.values()))}
-    worst = {n: min if n.startswith(("r ", "explained")) else max for n in mean}
-    print(f"{len(clips)} {args.split} videos" + " " * 12 + "mean   worst")
-    for name, value in mean.items():
-        print(f"{name:24} {value:10.3f} {worst[name](c[name] for c in clips.values()):7.3f}")
-    if args.json:
-        args.json.write_text(json.dumps({"split": args.split, "mean": mean, "videos": clips}, indent=2) + "\n")
+    rig, chosen = Rig.load(), videos(args.data, args.split)
+    clips = [score(rig, track(args.data / clip["file"], args.tracks)) for clip in chosen]
+    rows = []
+    for name in clips[0]:
+        values = [c[name] for c in clips]
+        worst = max(values) if name.startswith("residual") else min(values)
+        unit = "% of IOD" if name.startswith("residual") else "%" if name.startswith("explained") else ""
+        rows.append(row(name, float(np.mean(values)), unit))
+        rows.append(row(f"{name}, worst video", worst, unit))
+    report(f"The rig on {len(clips)} {args.split} videos", rows, args.json)
 
 
 if __name__ == "__main__":
