@@ -20,7 +20,9 @@ def test_a_folder_comes_back_as_it_was_saved(saved: Path) -> None:
     network.save_pretrained(saved)
     again = weights.load(Audio2BS, saved)
     assert not again.training
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True)
+    )
 
 
 def test_the_package_ships_the_drive() -> None:

@@ -41,7 +41,9 @@ def find(name: str | Path) -> Path:
     owner, _, model = str(name).partition("/")
     if owner and model and "/" not in model and not str(name).startswith((".", "~")):
         return _download(str(name))
-    raise WeightsError(f"no weights named {str(name)!r}; expected {', '.join(names())}, a folder, or a hub id owner/model")
+    raise WeightsError(
+        f"no weights named {str(name)!r}; expected {', '.join(names())}, a folder, or a hub id owner/model"
+    )
 
 
 def _download(hub_id: str) -> Path:

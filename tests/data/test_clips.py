@@ -67,7 +67,7 @@ def test_the_manifest_says_what_is_known(tmp_path: Path) -> None:
         ("a.mp4", -0.12),
         ("demo2show__sample_2_separated.mp4", -0.2),
     ]
-    with pytest.raises(VideoError, match="manifest.csv"):
+    with pytest.raises(VideoError, match=r"manifest\.csv"):
         clips.read_manifest(tmp_path / "nowhere")
 
 

@@ -49,7 +49,7 @@ def test_speech_in_motion_out(drive: Audio2BSDrive) -> None:
     assert len(motion) == round(sum(map(len, speech.chunks())) / 640)
     others = [i for i in range(52) if i not in GROUPS["lips"]]
     assert not motion.coefficients[:, others].any() and not motion.head.any()
-    assert 0 <= motion.coefficients.min() and motion.coefficients.max() <= 1
+    assert motion.coefficients.min() >= 0 and motion.coefficients.max() <= 1
 
 
 def test_bilabials_close_the_lips_and_vowels_open_them(drive, spoken) -> None:  # type: ignore[no-untyped-def]

@@ -75,7 +75,9 @@ def test_lips_rest_and_the_rest_stays_in_range() -> None:
     looks = [i for i, name in enumerate(ARKIT) if name.startswith("eyeLook")]
     assert coefficients[:, looks].max() < 0.5
     # eyes move together: to the person's left is out for the left eye and in for the right
-    assert np.array_equal(coefficients[:, ARKIT.index("eyeLookOutLeft")], coefficients[:, ARKIT.index("eyeLookInRight")])
+    assert np.array_equal(
+        coefficients[:, ARKIT.index("eyeLookOutLeft")], coefficients[:, ARKIT.index("eyeLookInRight")]
+    )
 
 
 def test_an_hour_is_no_longer_in_memory_than_a_second() -> None:

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from magictalk.errors import OptionError
-from magictalk.metrics.lips import bootstrap, closed_share, delay, pearson, silences, stillness
+from magictalk.metrics.lips import bootstrap, closed_share, delay, find_offset, pearson, silences, stillness
 
 
 @given(arrays(np.float64, 20, elements=st.floats(-5, 5)), st.integers(0, 99))
@@ -39,6 +39,18 @@ def test_delay_moves_a_series_later() -> None:
     assert np.array_equal(delay(x, 0.08)[2:], x[:-2])
     assert np.array_equal(delay(x, -0.04)[:-1], x[1:])
     assert delay(x, 0.02)[5] == pytest.approx((x[4] + x[5]) / 2)
+
+
+def test_an_offset_is_found() -> None:
+    rng = np.random.default_rng(0)
+    made = np.stack([np.convolve(rng.normal(size=250), np.hanning(9), "same") for _ in range(3)], 1)
+    where = np.ones(250, bool)
+    late = np.roll(made, 3, 0)  # the mouth comes 120 ms late: at t it matches the sound at t - 0.12
+    offset, r = find_offset(made, late, where)
+    assert offset == pytest.approx(-0.12, abs=0.02) and r > 0.9
+    assert find_offset(made, made, where)[0] == 0
+    assert find_offset(made, rng.normal(size=(250, 3)), where)[1] < 0.25
+    assert find_offset(made, np.ones((250, 3)), where)[0] == 0
 
 
 def test_silences_are_found_at_any_gain() -> None:

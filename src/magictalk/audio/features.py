@@ -48,7 +48,8 @@ def mel_filters() -> NDArray[np.float32]:
     def mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
         return 2595.0 * np.log10(1.0 + hertz / 700.0)
 
-    edges = np.linspace(*mel(np.array([20.0, SAMPLE_RATE / 2])), MELS + 2)
+    lowest, highest = mel(np.array([20.0, SAMPLE_RATE / 2]))
+    edges = np.linspace(lowest, highest, MELS + 2)
     bins = mel(np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT)
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])

@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 LIPS = GROUPS["lips"]
 """Places in ``ARKIT`` of the coefficients that the network predicts, in its output's order."""
 
-OPENERS = tuple(
-    LIPS.index(ARKIT.index(name))
-    for name in ("jawForward", "jawOpen", "mouthClose", "mouthFunnel", "mouthRollLower", "mouthRollUpper",
-                 "mouthShrugLower", "mouthShrugUpper", "mouthLowerDownLeft", "mouthLowerDownRight",
-                 "mouthUpperUpLeft", "mouthUpperUpRight", "tongueOut")
+OPENERS = np.isin(
+    np.array(ARKIT)[list(LIPS)],
+    ("jawForward", "jawOpen", "mouthClose", "mouthFunnel", "mouthRollLower", "mouthRollUpper", "mouthShrugLower",
+     "mouthShrugUpper", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
 )  # fmt: skip
-"""Places in ``LIPS`` of what parts the lips."""
+"""Which of ``LIPS`` part the lips, ``[29]``; the others shape them."""
 
 FRAME_SAMPLES = int(SAMPLE_RATE / FPS)
 CHUNK_FRAMES = 50
@@ -58,7 +57,8 @@ class _Member(nn.Module):
             ]
         )
         self.dropout = nn.Dropout(dropout)
-        self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True, dropout=dropout)
+        between = dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
         self.lips = nn.Linear(2 * hidden, len(LIPS))
         self.visemes = nn.Linear(2 * hidden, visemes)
 
@@ -96,13 +96,14 @@ class Audio2BS(ModelMixin, ConfigMixin):  # type: ignore[misc]
         contrast: float = 1.0,
     ) -> None:
         super().__init__()
+        self.centre: Tensor
         self.register_buffer("centre", torch.zeros(len(LIPS)))
         self.nets = nn.ModuleList([_Member(bands, hidden, layers, dropout, visemes) for _ in range(members)])
 
     def forward(self, features: Tensor) -> Tensor:
         """``features [B, 4 T, bands]`` on the mel grid to coefficients ``[B, T, 29]``, 0..1, in ``LIPS`` order."""
         mean = torch.stack([member(features)[0] for member in self.nets]).mean(0)
-        return activate(self.centre + self.config.contrast * (mean - self.centre))
+        return activate(self.centre + self.config["contrast"] * (mean - self.centre))
 
 
 def activate(x: Tensor) -> Tensor:
@@ -111,9 +112,7 @@ def activate(x: Tensor) -> Tensor:
 
 
 class RestGate:
-    """When nobody speaks, the lips touch: 1 while there is speech, 0 in silence, eased in between.
-
-    It scales what parts the lips (``OPENERS``) and leaves their shape to the network.
+    """When nobody speaks, the mouth rests: 1 while there is speech, 0 in silence, eased in between.
 
     A frame counts as speech while its level is well over the running noise floor (the quietest moment of the
     last 3 s) and not far under the loudest of late; starting takes a higher level than going on. The gate
@@ -130,11 +129,11 @@ class RestGate:
         self._last = 0.0
         self._floor: deque[tuple[int, float]] = deque()  # a sliding minimum: (hop, level), rising
         self._peak = -45.0
-        self._level = -90.0
+        self._level: float | None = None
         self._hop = 0
         self._on = False
         self._active = np.zeros(0, bool)
-        self._start = 0
+        self._start = self._forgotten = 0
 
     def push(self, samples: NDArray[np.float32]) -> None:
         """Take the next samples ``[N]`` at 16 kHz."""
@@ -149,14 +148,15 @@ class RestGate:
         self._active = np.concatenate([self._active, [self._step(float(level)) for level in levels]])
 
     def _step(self, level: float) -> bool:
-        self._level += 0.5 * (level - self._level)
+        self._level = level if self._level is None else 0.5 * (level + self._level)
         while self._floor and self._floor[-1][1] >= self._level:
             self._floor.pop()
         self._floor.append((self._hop, self._level))
         if self._floor[0][0] <= self._hop - self.FLOOR_S * 100:
             self._floor.popleft()
         self._hop += 1
-        floor = self._floor[0][1] if self._hop > 100 else min(self._floor[0][1], -55.0)
+        # a sound may begin with speech: for half a second, take a quiet room for granted
+        floor = self._floor[0][1] if self._hop > 50 else min(self._floor[0][1], -55.0)
         self._peak = max(self._level, self._peak - self.PEAK_FALL_DB_PER_S / 100)
         needed = max(floor + self.OVER_FLOOR_DB, self._peak - self.UNDER_PEAK_DB, self.QUIETEST_DB)
         self._on = self._level > needed - (self.HYSTERESIS_DB if self._on else 0.0)
@@ -164,20 +164,18 @@ class RestGate:
 
     def take(self, frames: int) -> NDArray[np.float32]:
         """The gate ``[frames]`` of the next video frames; needs ``LEAD_S + EASE_S`` of sound after them, or none."""
-        ease, lead, hold = (int(round(s * 100)) for s in (self.EASE_S, self.LEAD_S, self.HOLD_S))
+        ease, lead, hold = (round(s * 100) for s in (self.EASE_S, self.LEAD_S, self.HOLD_S))
         back = hold + 2 * ease
         first = self._start * MELS_PER_FRAME
         low, high = first - back, first + frames * MELS_PER_FRAME + lead + 2 * ease
         active = self._window(low, high).astype(np.float64)
-        wide = np.array([active[max(0, i - hold - ease) : i + lead + ease + 1].max() for i in range(len(active))])
+        wide = np.array([active[max(0, i - hold) : i + lead + 1].max() for i in range(len(active))])
         kernel = np.hanning(2 * ease + 1)
         eased = np.convolve(wide, kernel / kernel.sum(), "same")
         gate = eased[back : back + frames * MELS_PER_FRAME : MELS_PER_FRAME]
         self._start += frames
         self._forget(self._start * MELS_PER_FRAME - back)
         return gate.astype(np.float32)
-
-    _forgotten = 0
 
     def _window(self, low: int, high: int) -> NDArray[np.bool_]:
         low, high = low - self._forgotten, high - self._forgotten
@@ -257,6 +255,7 @@ class Audio2BSDrive:
 
     def _motion(self, lips: NDArray[np.float32], gate: RestGate) -> Motion:
         coefficients = np.zeros((len(lips), len(ARKIT)), np.float32)
-        lips[:, OPENERS] *= gate.take(len(lips))[:, None]
-        coefficients[:, list(LIPS)] = lips
+        speaking = gate.take(len(lips))[:, None]
+        # in a pause the lips meet, but keep half of their shape: people do not fall back to a blank face
+        coefficients[:, list(LIPS)] = lips * np.where(OPENERS, speaking, 0.5 + 0.5 * speaking)
         return Motion(coefficients)

@@ -40,7 +40,7 @@ def pearson(a: ArrayLike, b: ArrayLike, where: ArrayLike | None = None) -> float
 
 
 def bootstrap(values: ArrayLike, seed: int = 0, draws: int = 10_000) -> Interval:
-    """Mean of ``values [N]`` and its 95 % interval by resampling with replacement (percentile method); NaNs left out."""
+    """Mean of ``values [N]`` and its 95 % interval by resampling (percentile method); NaNs are left out."""
     x = np.asarray(values, np.float64)
     x = x[np.isfinite(x)]
     if len(x) == 0:
@@ -57,7 +57,47 @@ def delay(series: ArrayLike, seconds: float, fps: float = 25.0) -> NDArray[np.fl
     return np.interp(t - seconds * fps, t, x)
 
 
-def silences(samples: ArrayLike, rate: int, shortest_s: float = 0.3, level_db: float = -50.0) -> list[tuple[float, float]]:
+def find_offset(
+    predicted: ArrayLike,
+    real: ArrayLike,
+    where: ArrayLike,
+    limit_s: float = 0.32,
+    fps: float = 25.0,
+    gain: float = 0.015,
+) -> tuple[float, float]:
+    """How far the real mouth is from the sound, judged by a prediction from that sound.
+
+    Args:
+        predicted: series ``[T, K]`` that a drive made of the sound.
+        real: the same measures of the real mouth, ``[T, K]``.
+        where: frames that count, ``[T]``.
+        limit_s: offsets up to this are tried, a frame apart, the best refined by a parabola.
+        fps: frames a second.
+        gain: what the mean correlation must win for an offset other than 0.
+
+    Returns:
+        ``(offset_s, correlation)``: the mouth at t matches the sound at t + ``offset_s``; mean correlation there.
+    """
+    p, q, keep = np.asarray(predicted, np.float64), np.asarray(real, np.float64), np.asarray(where, bool)
+    most = round(limit_s * fps)
+    steps = np.arange(-most, most + 1)
+    scores = np.array(
+        [np.mean([pearson(delay(a, -k / fps, fps), b, keep) for a, b in zip(p.T, q.T, strict=True)]) for k in steps]
+    )
+    scores = np.nan_to_num(scores, nan=-1.0) - 0.004 * np.abs(steps)  # the smaller of two as good
+    best = int(scores.argmax())
+    if scores[best] - scores[most] < gain:
+        return 0.0, float(scores[most])
+    fine = 0.0
+    if 0 < best < 2 * most:
+        a, b, c = scores[best - 1 : best + 2]
+        fine = 0.5 * (a - c) / (a - 2 * b + c)
+    return float(steps[best] + fine) / fps, float(scores[best])
+
+
+def silences(
+    samples: ArrayLike, rate: int, shortest_s: float = 0.3, level_db: float = -50.0
+) -> list[tuple[float, float]]:
     """Stretches ``(start, end)`` in seconds of at least ``shortest_s`` whose every 10 ms stay under ``level_db``.
 
     The level is relative to the loudest 10 ms of the sound, so that the answer does not change with its gain.

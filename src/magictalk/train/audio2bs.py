@@ -25,17 +25,15 @@ from torch import Tensor, nn
 from magictalk import weights
 from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
 from magictalk.data import clips
-from magictalk.data.augment import mask, spoil, stretch
-from magictalk.data.voices import VISEMES, Utterance, utterances
-from magictalk.drive.audio2bs import FRAME_SAMPLES, LIPS, Audio2BS, activate
+from magictalk.data.voices import Utterance, utterances
+from magictalk.drive.audio2bs import LIPS, Audio2BS, activate
 from magictalk.errors import MotionError, VideoError
 from magictalk.face.rig import Rig
-from magictalk.metrics.lips import delay, pearson
+from magictalk.metrics.lips import delay, find_offset, pearson
+from magictalk.train.crops import RealCrops, SpokenCrops, fit
 from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, measure, normalise, scale_of
 
-FRAMES = 112
-"""Video frames in a training crop (4.5 s)."""
-SHARES = {"people": 0.6, "generated": 0.25, "one": 0.15}
+SHARES = {"people": 0.55, "generated": 0.35, "one": 0.1}
 """How much of training each kind of clip makes: 300 clips of one speaker must not drown the others."""
 
 
@@ -46,9 +44,9 @@ class Settings:
     hidden: int = 128
     layers: int = 2
     dropout: float = 0.3
-    members: int = 3
+    members: int = 2
     utterances: int = 1800
-    pretrain_steps: int = 3000
+    pretrain_steps: int = 2300
     pretrain_rate: float = 3e-3
     steps: int = 350
     rate: float = 1e-3
@@ -59,75 +57,6 @@ class Settings:
     spoken_weight: float = 0.45
     head: int = 16
     seed: int = 0
-
-
-def fit(values: NDArray[np.float32], length: int, fill: float = 0.0) -> NDArray[np.float32]:
-    """Cut or pad rows of ``values [N, ...]`` to ``length``."""
-    values = values[:length]
-    return np.pad(values, ((0, length - len(values)), *[(0, 0)] * (values.ndim - 1)), constant_values=fill)
-
-
-class RealCrops:
-    """Batches of crops of tracked clips, each spoiled, stretched and masked anew."""
-
-    def __init__(self, examples: Sequence[Example], shares: NDArray[np.float64], rng: np.random.Generator) -> None:
-        self._examples, self._shares, self._rng = examples, shares, rng
-        self._voices = [e.samples for e in examples if e.kind != "one"]
-
-    def __call__(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``[B, 4 T, 80]``, targets ``[B, T, D]`` and where they hold ``[B, T]``."""
-        chosen = self._rng.choice(len(self._examples), batch, p=self._shares)
-        heard, targets, seen = zip(*(self._crop(self._examples[i]) for i in chosen), strict=True)
-        return tuple(torch.from_numpy(np.stack(part)) for part in (heard, targets, seen))  # type: ignore[return-value]
-
-    def _crop(self, e: Example) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-        rng, total = self._rng, len(e.targets)
-        first = int(rng.integers(0, max(1, total - FRAMES + 1)))
-        speed = 1.0 if rng.random() < 0.4 else float(rng.uniform(0.85, 1.18))
-        start = first * FRAME_SAMPLES + round(e.offset_s * 16000)
-        sound = np.concatenate([np.zeros(max(0, -start), np.float32), e.samples[max(0, start) :]])
-        sound = sound[: int(FRAMES * FRAME_SAMPLES * speed) + 2]
-        sound = fit(stretch(sound, speed, min(FRAMES * FRAME_SAMPLES, int(len(sound) / speed))), FRAMES * FRAME_SAMPLES)
-        seen = stretch(e.seen[first:].astype(np.float32), speed, FRAMES) > 0.99
-        # frames past the clip's end, and those whose sound lies outside of it
-        place = first + np.arange(FRAMES) * speed
-        heard = place + e.offset_s * 25
-        seen &= (place <= total - 1) & (heard >= 0) & (heard <= len(e.samples) / FRAME_SAMPLES)
-        x = fit(features(spoil(sound, rng, self._voices)), FRAMES * MELS_PER_FRAME, SILENCE)
-        return mask(x, rng), stretch(e.targets[first:], speed, FRAMES), seen
-
-
-class SpokenCrops:
-    """Batches of synthetic speech, spoiled likewise, with pauses put in."""
-
-    def __init__(
-        self, bank: Sequence[Utterance], voices: Sequence[NDArray[np.float32]], rng: np.random.Generator
-    ) -> None:
-        self._bank, self._voices, self._rng = bank, voices, rng
-
-    def __call__(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Features ``[B, 4 T, 80]`` and visemes ``[B, T, 21]``."""
-        chosen = self._rng.integers(0, len(self._bank), batch)
-        heard, visemes = zip(*(self._crop(self._bank[i]) for i in chosen), strict=True)
-        return torch.from_numpy(np.stack(heard)), torch.from_numpy(np.stack(visemes))
-
-    def _crop(self, utterance: Utterance) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rng, rest = self._rng, np.eye(1, len(VISEMES), dtype=np.float32)
-        speed = float(rng.uniform(0.85, 1.18))
-        sound = stretch(utterance.samples, speed, int(len(utterance.samples) / speed))
-        visemes = stretch(utterance.visemes, speed, int(len(utterance.visemes) / speed))
-        pauses = np.flatnonzero(visemes[:, 0] > 0.95)
-        if rng.random() < 0.25 and len(pauses):
-            at, length = int(rng.choice(pauses)), int(rng.integers(8, 40))
-            hush = np.zeros(length * FRAME_SAMPLES, np.float32)
-            sound = np.concatenate([sound[: at * FRAME_SAMPLES], hush, sound[at * FRAME_SAMPLES :]])
-            visemes = np.concatenate([visemes[:at], rest.repeat(length, 0), visemes[at:]])
-        lead, first = int(rng.integers(0, 25)), int(rng.integers(0, max(1, len(visemes) - FRAMES)))
-        sound = np.concatenate([np.zeros(lead * FRAME_SAMPLES, np.float32), sound[first * FRAME_SAMPLES :]])
-        sound = spoil(fit(sound, FRAMES * FRAME_SAMPLES), rng, self._voices)
-        visemes = np.concatenate([rest.repeat(lead, 0), visemes[first:], rest.repeat(FRAMES, 0)])[:FRAMES]
-        x = mask(fit(features(sound), FRAMES * MELS_PER_FRAME, SILENCE), rng)
-        return x, visemes / visemes.sum(1, keepdims=True).clip(1e-3)
 
 
 def phoneme_loss(logits: Tensor, visemes: Tensor) -> Tensor:
@@ -161,7 +90,9 @@ def pretrain(settings: Settings, crops: SpokenCrops, log: Callable[[str], None])
         x, visemes = crops(settings.batch)
         return phoneme_loss(network.nets[0](x)[1], visemes)
 
-    descend(network, loss, settings.pretrain_steps, settings.pretrain_rate, settings.weight_decay, _every(log, "phonemes"))
+    descend(
+        network, loss, settings.pretrain_steps, settings.pretrain_rate, settings.weight_decay, _every(log, "phonemes")
+    )
     return network
 
 
@@ -184,17 +115,19 @@ def start_head(network: Audio2BS, examples: Sequence[Example], width: int) -> nn
     rows = np.concatenate([e.coefficients[e.seen][::s] for e, s in zip(examples, step, strict=True)])
     mean = rows.mean(0)
     _, scales, axes = np.linalg.svd(rows - mean, full_matrices=False)
-    inputs = network.nets[0].lips.in_features
-    head = nn.Sequential(nn.Linear(inputs, width), nn.Linear(width, len(LIPS)))
-    head[1].weight.data = torch.from_numpy((axes[:width].T * scales[:width] / np.sqrt(len(rows))).astype(np.float32))
-    head[1].bias.data = torch.from_numpy((mean - 0.03).astype(np.float32))
-    return head
+    directions = nn.Linear(width, len(LIPS))
+    directions.weight.data = torch.from_numpy((axes[:width].T * scales[:width] / np.sqrt(len(rows))).astype(np.float32))
+    directions.bias.data = torch.from_numpy((mean - 0.03).astype(np.float32))
+    return nn.Sequential(nn.Linear(2 * network.config["hidden"], width), directions)
 
 
-def fold_head(head: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one linear layer that two in a row are."""
-    weight = head[1].weight.data @ head[0].weight.data
-    return weight, head[1].weight.data @ head[0].bias.data + head[1].bias.data
+def fold_head(head: nn.Module) -> nn.Linear:
+    """The one linear layer that two in a row are."""
+    first, second = (layer for layer in head.children() if isinstance(layer, nn.Linear))
+    folded = nn.Linear(first.in_features, second.out_features)
+    folded.weight.data = second.weight.data @ first.weight.data
+    folded.bias.data = second.weight.data @ first.bias.data + second.bias.data
+    return folded
 
 
 def train_member(
@@ -223,10 +156,8 @@ def train_member(
             for kept, now in zip(mean.parameters(), network.parameters(), strict=True):
                 kept.lerp_(now, 1 - min(0.98, step / (step + 10)))
 
-    descend(network, both, settings.steps, settings.rate, settings.weight_decay, each)
-    weight, bias = fold_head(mean.nets[0].lips)
-    mean.nets[0].lips = nn.Linear(weight.shape[1], weight.shape[0])
-    mean.nets[0].lips.weight.data, mean.nets[0].lips.bias.data = weight, bias
+    descend(net, both, settings.steps, settings.rate, settings.weight_decay, each)
+    mean.nets[0].lips = fold_head(mean.nets[0].get_submodule("lips"))
     return mean.eval()
 
 
@@ -234,7 +165,7 @@ def predict(network: Audio2BS, loss: LipLoss, example: Example) -> NDArray[np.fl
     """Geometry ``[T, 3]`` that a network gives a clip's sound."""
     x = fit(features(example.samples), len(example.seen) * MELS_PER_FRAME, SILENCE)
     with torch.inference_mode():
-        return loss.geometry(loss.mesh(network(torch.from_numpy(x)[None])))[0].numpy()
+        return loss.geometry(loss.mesh(network.forward(torch.from_numpy(x)[None])))[0].numpy()
 
 
 def calibrate(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> Audio2BS:
@@ -256,23 +187,9 @@ def calibrate(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> 
 def correlations(predicted: NDArray[np.float32], example: Example, offset_s: float) -> NDArray[np.float64]:
     """Pearson's correlation ``[3]`` of geometry when the mouth at t matches the sound at t + ``offset_s``."""
     seen = example.seen.copy()
-    return np.array([pearson(delay(p, -offset_s), g, seen) for p, g in zip(predicted.T, example.geometry.T, strict=True)])
-
-
-def find_offset(predicted: NDArray[np.float32], example: Example) -> float | None:
-    """Offset in seconds within 0.32 s that correlates best, refined by a parabola; None when nothing correlates."""
-    steps = np.arange(-8, 9)
-    scores = np.array([np.nanmean(correlations(predicted, example, s / 25)) for s in steps]) - 0.004 * np.abs(steps)
-    best = int(scores.argmax())
-    if scores[best] < 0.25:
-        return None
-    if scores[best] - scores[8] < 0.015:
-        return 0.0
-    fine = 0.0
-    if 0 < best < 16:
-        a, b, c = scores[best - 1 : best + 2]
-        fine = 0.5 * (a - c) / (a - 2 * b + c)
-    return float(steps[best] + fine) / 25
+    return np.array(
+        [pearson(delay(p, -offset_s), g, seen) for p, g in zip(predicted.T, example.geometry.T, strict=True)]
+    )
 
 
 def balance(examples: Sequence[Example]) -> NDArray[np.float64]:
@@ -307,8 +224,12 @@ def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[s
 
 
 def align(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> dict[str, float | None]:
-    """Offsets in seconds by name; None for a clip whose lips do not follow its sound. The one speaker's are known: 0."""
-    return {e.name: 0.0 if e.kind == "one" else find_offset(predict(network, loss, e), e) for e in examples}
+    """Offsets in seconds by name; None where lips do not follow the sound. The one speaker has none."""
+    found: dict[str, float | None] = {}
+    for e in examples:
+        offset, r = (0.0, 1.0) if e.kind == "one" else find_offset(predict(network, loss, e), e.geometry, e.seen)
+        found[e.name] = offset if r >= 0.25 else None
+    return found
 
 
 def train(
@@ -375,7 +296,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="what is slow to make is kept here")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings, rig = Settings(seed=options.seed), Rig.load()

@@ -96,7 +96,7 @@ def load_example(entry: clips.Entry, path: Path) -> Example:
 
 @dataclass(frozen=True)
 class Scale:
-    """Typical sizes over the training clips: geometry's mean (over rest) and spread ``[3]``, points' mean and spread."""
+    """Sizes typical of training clips: geometry's mean over rest and spread ``[3]``, points' mean and spread."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -201,8 +201,8 @@ class LipLoss:
         wanted = visemes @ self._visemes
         eased = wanted.clone()
         eased[:, 1:-1] = 0.25 * wanted[:, :-2] + 0.5 * wanted[:, 1:-1] + 0.25 * wanted[:, 2:]
-        miss = torch.relu(((geometry - eased) / self._std).abs() - 0.7)  # the table is rough: a band about it is free
-        shape = 0.4 * (miss**2).sum(-1) * (1 - rest)
-        shut = 3 * closed * torch.relu(gap - 0.012 / self._std[0]) ** 2
+        miss = torch.relu(((geometry - eased) / self._std).abs() - 0.3)  # the table is rough: a band about it is free
+        shape = 0.6 * (miss**2).sum(-1) * (1 - rest)
+        shut = 3 * closed * torch.relu(gap - 0.02 / self._std[0]) ** 2
         still = rest * (torch.relu(gap - 0.004 / self._std[0]) ** 2 + 50 * (coefficients**2).mean(-1))
         return (shape + shut + still).mean()
