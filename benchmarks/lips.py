@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from clips import data_folder
 from numpy.typing import NDArray
+from table import add_json_option
+from table import row as row_of
 
 from magictalk.audio import tts
 from magictalk.data import clips
@@ -194,11 +197,11 @@ def bilabials(phonemes: tuple[tts.Phoneme, ...]) -> list[tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--split", default="test", choices=("test", "val"))
     parser.add_argument("--tracks", type=Path, help="folder that keeps tracked clips; a temporary one by default")
     parser.add_argument("--weights", default="audio2bs", help="name, folder or hub id")
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     options = parser.parse_args()
     if options.tracks:
         figures = run(options.data, options.split, options.tracks, options.weights)
@@ -217,7 +220,7 @@ def run(data: Path, split: str, tracks: Path, weights: str) -> list[dict[str, ob
     figures: list[dict[str, object]] = []
 
     def note(figure: str, value: float, unit: str, target: str = "", met: bool | None = None) -> None:
-        figures.append({"figure": figure, "value": round(float(value), 4), "unit": unit, "target": target, "met": met})
+        figures.append(row_of(figure, round(float(value), 4), unit, target or None, met))
 
     print(f"\n{len(rows)} videos of unseen speakers ({split}); mean correlation over videos [95 % bootstrap interval]")
     for row in rows:
@@ -235,8 +238,8 @@ def run(data: Path, split: str, tracks: Path, weights: str) -> list[dict[str, ob
             note(
                 f"correlation {name}, {title} ({len(chosen)})", result.mean, "r", f">= {target}" if target else "", met
             )
-            note(f"correlation {name}, {title}, low", result.low, "r")
-            note(f"correlation {name}, {title}, high", result.high, "r")
+            note(f"correlation {name}, {title} ({len(chosen)}), low", result.low, "r")
+            note(f"correlation {name}, {title} ({len(chosen)}), high", result.high, "r")
         print(f"{f'{title} ({len(chosen)})':22}" + "".join(f"{c:>22}" for c in cells))
     others = {
         "offsets measured": score_measured,
@@ -249,6 +252,8 @@ def run(data: Path, split: str, tracks: Path, weights: str) -> list[dict[str, ob
         print(f"{title:22}" + "".join(f"{show(i):>22}" for i in results.values()))
         for m, interval in results.items():
             note(f"correlation {m}, {title}", interval.mean, "r")
+            note(f"correlation {m}, {title}, low", interval.low, "r")
+            note(f"correlation {m}, {title}, high", interval.high, "r")
 
     print("\nmean absolute error, each video's own mean removed (1/100 inter-ocular)")
     for title, value in {

@@ -10,18 +10,35 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def table(rows: list[dict[str, object]]) -> str:
-    """Markdown of a benchmark's rows."""
-    lines = ["| figure | value | target | met |", "|---|---|---|---|"]
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown table of some rows; a row's ``NAME, low`` and ``NAME, high`` become its interval."""
+    by_name = {r["figure"]: r["value"] for r in rows}
+    made = ["| figure | value | target | met |", "|---|---|---|---|"]
     for r in rows:
-        met = {True: "yes", False: "**no**", None: ""}[r["met"]]  # type: ignore[index]
+        name = r["figure"]
+        if name.endswith((", low", ", high")):
+            continue
         value = f"{r['value']:.3g} {r['unit']}".strip()
-        lines.append(f"| {r['figure']} | {value} | {r['target'] or ''} | {met} |")
-    return "\n".join(lines)
+        if f"{name}, low" in by_name:
+            value += f" [{by_name[f'{name}, low']:.3g}, {by_name[f'{name}, high']:.3g}]"
+        met = {True: "yes", False: "**no**", None: ""}[r["met"]]
+        made.append(f"| {name} | {value} | {r['target'] or ''} | {met} |")
+    return made
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows that have a target, then the others folded away."""
+    first = {r["figure"] for r in rows if r["target"]}
+    aimed = [r for r in rows if r["figure"].removesuffix(", low").removesuffix(", high") in first]
+    others = [r for r in rows if r not in aimed]
+    if not aimed or not others:
+        return "\n".join(lines(rows))
+    return "\n".join([*lines(aimed), "", "<details><summary>more</summary>", "", *lines(others), "", "</details>"])
 
 
 def fill(text: str, folder: Path) -> str:

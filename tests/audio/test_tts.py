@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (the alphabets of speech look like Latin ones)
 """Text to speech: what is said, when, and that it stays the same."""
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001, RUF002 (the alphabets of speech look like Latin ones)
 """Text to speech with exact phoneme times: espeak-ng, called through ctypes.
 
 The library and its voices come in the wheel ``espeakng-loader``; nothing is downloaded. espeak-ng keeps its state

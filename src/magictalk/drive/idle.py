@@ -3,7 +3,7 @@
 Everything is drawn from one seed and from the loudness of the sound, frame after frame, so that chunks of
 any size give the same motion and an hour takes the memory of a second. Amplitudes and speeds follow what the
 pose fit measures on the training videos (medians: 2.1 degrees of pitch, 2.3 of yaw, 1.8 of roll; 11, 10 and 6
-degrees a second), kept to two thirds, because unmeant motion reads as nervous.
+degrees a second), the spread kept to two thirds and slower, because unmeant motion reads as nervous.
 """
 
 from __future__ import annotations
