@@ -60,10 +60,8 @@ def run_case(width: int, height: int, seconds: float, folder: Path) -> None:
     animation = magictalk.animate(picture, speech)
     marks: dict[str, float] = {}
 
-    def progress(done: int, *_: object) -> None:
+    def progress(*_: object) -> None:
         marks.setdefault("first", time.perf_counter() - start)
-        if done >= 125:
-            marks.setdefault("early_mb", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     animation.save(folder / "speed.mp4", overwrite=True, progress=progress)
     total = time.perf_counter() - start
