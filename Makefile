@@ -1,7 +1,7 @@
 # make demo   a portrait says a sentence: out/demo.mp4
 #             PORTRAIT=me.jpg      whose face (default: the astronaut that scikit-image carries, public domain)
 #             SPEECH=hello.wav     what is said, or
-#             TEXT="..." VOICE=en  a sentence for the bundled voice
+#             TEXT="..." VOICE=en  a sentence for the bundled voice (with lips 1.5: it makes people mumble)
 # make test   lint, types and tests
 #
 # Both set up .venv first. PYTHON=python3.12 chooses its Python (3.10, 3.11 or 3.12).
@@ -18,7 +18,7 @@ VOICE ?= en
 export PYTHON PORTRAIT SPEECH TEXT VOICE
 
 demo: .venv/.ready out/astronaut.png
-	@if [ -n "$$SPEECH" ]; then set -- "$$SPEECH"; else set -- --text "$$TEXT" --voice "$$VOICE"; fi; \
+	@if [ -n "$$SPEECH" ]; then set -- "$$SPEECH"; else set -- --text "$$TEXT" --voice "$$VOICE" --lips 1.5; fi; \
 	echo "Making out/demo.mp4: $$PORTRAIT says $${SPEECH:-\"$$TEXT\"}"; \
 	.venv/bin/python -m magictalk.app.cli animate "$$PORTRAIT" "$$@" -o out/demo.mp4 --overwrite > /dev/null && \
 	echo "Done: $$PWD/out/demo.mp4"

@@ -206,6 +206,14 @@ def test_speech_alone_moves_everything_and_the_seed_decides(portrait):
     assert (other.coefficients[:, GROUPS["lips"]] == motion.coefficients[:, GROUPS["lips"]]).all()
 
 
+def test_lips_stilled_keep_the_faces_mood(portrait):
+    noise = Speech.from_array(0.1 * np.random.default_rng(0).normal(size=16000).astype(np.float32), 16000)
+    made = Motion.concatenate(list(animate(portrait, noise, lips=0).motions()))
+    smile = [i for i, name in enumerate(magictalk.motion.ARKIT) if name.startswith("mouthSmile")]
+    assert portrait.mood[smile].min() > 0.1  # the astronaut smiles, and softly goes on smiling
+    np.testing.assert_allclose(made.coefficients[:, smile], np.tile(portrait.mood[smile], (25, 1)))
+
+
 @pytest.fixture(scope="session")
 def driving(shared):
     return shared / "videos/open" / sorted(p.name for p in (shared / "videos/open").glob("*.mp*"))[0]

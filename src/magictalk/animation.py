@@ -188,15 +188,21 @@ def animate(
         if heard is not None and driving_parts == "upper":
             source = partial(mix.follow, heard, given)
     elif heard is not None:
-        source = partial(mix.speak, heard, seed, who.mood)
+        source = partial(mix.speak, heard, seed)
     if heard is not None:
         count = None if heard.duration is None else round(heard.duration * FPS)
     else:
         count = None if given is None else len(given)
+
+    def motions() -> Iterator[Motion]:
+        scaled = (chunk.scale(**amplitudes) for chunk in source())
+        # amplitudes are of what is added to the face, not of the mood it keeps
+        return mix.keep(scaled, who.mood) if given is None else scaled
+
     return Animation(
         who,
         heard,
-        lambda: (chunk.scale(**amplitudes) for chunk in source()),
+        motions,
         frame_size=_frame_size(who, size),
         frame_count=count,
         label=label,

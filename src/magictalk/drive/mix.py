@@ -16,20 +16,19 @@ if TYPE_CHECKING:
 CHUNK_FRAMES = 50
 
 
-def speak(speech: Speech, seed: int = 0, mood: NDArray[np.float32] | None = None) -> Iterator[Motion]:
-    """Whole motion from sound alone: lips by Audio2BS, blinks, gaze and head by the idle drive.
-
-    Args:
-        speech: what is said.
-        seed: of blinks, gaze and head motion.
-        mood: coefficients ``[52]`` that the face keeps throughout.
-    """
+def speak(speech: Speech, seed: int = 0) -> Iterator[Motion]:
+    """Whole motion from sound alone: lips by Audio2BS, blinks, gaze and head by the idle drive."""
     from magictalk.drive.audio2bs import Audio2BSDrive
     from magictalk.drive.idle import IdleDrive
 
     for lips, rest in aligned(Audio2BSDrive.load()(speech), IdleDrive(seed)(speech)):
-        whole = lips + rest
-        yield whole if mood is None else whole + Motion(np.tile(mood, (len(whole), 1)))
+        yield lips + rest
+
+
+def keep(motions: Iterator[Motion], mood: NDArray[np.float32]) -> Iterator[Motion]:
+    """The same motion on a face that keeps a mood, coefficients ``[52]``, throughout."""
+    for motion in motions:
+        yield motion + Motion(np.tile(mood, (len(motion), 1)), fps=motion.fps)
 
 
 def follow(speech: Speech, motion: Motion) -> Iterator[Motion]:
