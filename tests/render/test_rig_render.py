@@ -118,3 +118,10 @@ def test_odd_pictures_are_made_even(portrait, astronaut):
 def test_sizes_that_cannot_be_are_refused(portrait, size):
     with pytest.raises(OptionError, match=f"{size[0]}x{size[1]}"):
         RigRender(portrait, size=size)
+
+
+@pytest.mark.parametrize("size", [(28, 32), (54, 64), (108, 128)])
+def test_a_face_of_a_few_pixels_is_drawn_too(portrait, size):
+    render = RigRender(portrait, size=size)
+    for coefficients in (portrait.coefficients, expression(), expression(jawOpen=1, eyeBlinkLeft=1)):
+        assert render.draw(coefficients, STILL).shape == (size[1], size[0], 3)

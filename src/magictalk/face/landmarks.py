@@ -55,7 +55,7 @@ class Face:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the native libraries' start-up chatter off the terminal; they write to the descriptor, not to Python."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -69,9 +69,14 @@ def _quiet() -> Iterator[None]:
         os.close(null)
 
 
-def _solutions() -> Any:
+def mediapipe_solutions() -> Any:
+    """``mediapipe.solutions``, imported when first needed.
+
+    Raises:
+        MissingDependencyError: when it, or a system library under it, is not installed.
+    """
     try:
-        with _quiet():
+        with quiet():
             import mediapipe
     except ImportError as error:
         raise MissingDependencyError(
@@ -85,13 +90,13 @@ class _Network:
     """A MediaPipe network, kept quiet until its first find: what its parts have to tell, they tell by then."""
 
     def __init__(self, kind: Any, **options: Any) -> None:
-        with _quiet():
+        with quiet():
             self._network = kind(min_detection_confidence=0.3, **options)
             self._wait()
 
     def reset(self) -> None:
         """Forget the pictures seen; starts the network anew."""
-        with _quiet():
+        with quiet():
             self._network.reset()
             self._wait()
 
@@ -104,7 +109,7 @@ class _Network:
         image = np.ascontiguousarray(image)
         if self._settled:
             return self._found(self._network.process(image))
-        with _quiet():
+        with quiet():
             found = self._found(self._network.process(image))
         self._settled = bool(found)
         return found
@@ -115,7 +120,7 @@ class _Network:
 
 
 def _mesh_network(still: bool) -> _Network:
-    kind = _solutions().face_mesh.FaceMesh
+    kind = mediapipe_solutions().face_mesh.FaceMesh
     return _Network(kind, static_image_mode=still, max_num_faces=1, refine_landmarks=True)
 
 
@@ -173,7 +178,7 @@ class FaceDetector:
     """Faces of a still picture. Keeps the loaded networks; build once, call often."""
 
     def __init__(self) -> None:
-        detection = _solutions().face_detection.FaceDetection
+        detection = mediapipe_solutions().face_detection.FaceDetection
         # the far-sighted network and the near-sighted one
         self._coarse = [_Network(detection, model_selection=m) for m in (1, 0)]
         self._mesh = _mesh_network(still=True)

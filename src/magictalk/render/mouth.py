@@ -106,6 +106,7 @@ class Mouth:
         self._own: tuple[Box, NDArray[np.float32], NDArray[np.float32]] | None = None
         if self.own_gap > 0.06:
             self._own = self._take_own(picture, lips)
+        self._to_offset = invert(self._place_rest())  # picture pixel -> offset around the anchor
 
     def closed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture to warp: an open mouth is filled with lip, so that lips that close meet."""
@@ -130,34 +131,39 @@ class Mouth:
 
     def _take_own(
         self, picture: NDArray[np.uint8], lips: NDArray[np.float32]
-    ) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]]:
-        """Cut the portrait's own mouth into what hangs from the skull (upper teeth) and what follows the jaw."""
+    ) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]] | None:
+        """Cut the portrait's own mouth into what hangs from the skull (upper teeth) and what follows the jaw.
+
+        None when the opening is too small in pixels to show anything.
+        """
         box = box_around(lips, 0.12 * self.width_px, self.size)
         left, top, right, bottom = box
         crop = picture[top:bottom, left:right].astype(np.float32)
         inside = inner_mask(lips, box, self.feather)
+        hole = inside > 0.5
+        if not hole.any():
+            return None
         value = crop.max(-1)
-        dark = np.percentile(value[inside > 0.5], 10) if (inside > 0.5).any() else 0.0
+        dark = np.percentile(value[hole], 10)
         # enamel is the bright, pale part; lips, gums and tongue are redder
         pale = crop[..., 1:].mean(-1) / np.maximum(1.0, crop[..., 0])
-        threshold = max(60.0, 0.45 * np.percentile(value[inside > 0.5], 90) + 0.55 * dark)
+        threshold = max(60.0, 0.45 * np.percentile(value[hole], 90) + 0.55 * dark)
         enamel = ((value > threshold) & (pale > 0.62) & (inside > 0.3)).astype(np.uint8)
         count, label, stats, _ = cv2.connectedComponentsWithStats(enamel)
         middle = float(lips[:, 1].mean()) - top
         upper = np.zeros(inside.shape, np.float32)
         for k in range(1, count):
             centre_y = stats[k, cv2.CC_STAT_TOP] + stats[k, cv2.CC_STAT_HEIGHT] / 2
-            big = stats[k, cv2.CC_STAT_AREA] > 0.06 * (inside > 0.5).sum()
+            big = stats[k, cv2.CC_STAT_AREA] > 0.06 * hole.sum()
             if big and (centre_y < middle + 0.06 * self.width_px):
                 upper[label == k] = 1
-        if upper.sum() < 0.08 * (inside > 0.5).sum():
+        if upper.sum() < 0.08 * hole.sum():
             upper[:] = 0
         else:
             self._light = np.clip(np.median(crop[upper > 0], 0) / _ENAMEL, 0.1, 1.15).astype(np.float32)
             # all that lies above the teeth's lower edge, column by column, hangs from the skull too
             rows = np.arange(upper.shape[0])[:, None]
             lowest = np.where(upper > 0, rows, -1).max(0).astype(np.float32)
-            hole = inside > 0.5
             bottom_row = np.where(hole, rows, -1).max(0)
             # a sliver of shade between the teeth and the lower lip is no gap
             sliver = (bottom_row - lowest) < 0.3 * hole.sum(0) + 1
@@ -175,7 +181,7 @@ class Mouth:
         keep = smoothstep(0.5, 1.0, inside)[..., None]
         wide = crop * keep + wide * (1 - keep)
         reach = cv2.GaussianBlur(
-            cv2.dilate((inside > 0.5).astype(np.float32), np.ones((3, 3)), iterations=int(0.05 * self.width_px)),
+            cv2.dilate(hole.astype(np.float32), np.ones((3, 3)), iterations=int(0.05 * self.width_px)),
             (0, 0), max(0.8, 0.02 * self.width_px),
         )  # fmt: skip
         hang, follow = upper * reach, (1 - upper) * reach
@@ -218,11 +224,9 @@ class Mouth:
         if self._own is not None:
             own_box, hang, follow = self._own
             mask += min(1.0, gap / self.own_gap) ** 2 * (cv2.dilate(mask, self._rim) - mask)
-            rest = self._place_rest()
             dim = 0.5 + 0.5 * float(smoothstep(0.0, 0.6 * self.own_gap, gap))  # lips that part shade teeth
             for layer, place in ((follow, self._place(frame, jaw - self._own_jaw)), (hang, skull)):
-                # picture pixel -> anchor offsets at rest -> output pixel
-                whole = np.vstack([place, [0, 0, 1]]) @ np.vstack([invert(rest), [0, 0, 1]])
+                whole = np.vstack([place, [0, 0, 1]]) @ np.vstack([self._to_offset, [0, 0, 1]])
                 self._lay(inside, box, layer, whole[:2], np.array(own_box[:2]), dim)
         else:
             # lips that part a hair's breadth still show the picture's own line between them
@@ -248,6 +252,7 @@ class Mouth:
         part[:] = (part * (1 - strength * soft * _SEAM) + 0.5).astype(np.uint8)
 
     def _place_rest(self) -> NDArray[np.float64]:
+        """Affine ``[2, 3]`` from offsets around the anchor to picture pixels, with no motion."""
         corners = (self._anchor + np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]])) @ self.surface.turn.T
         return affine_from(np.array([[0.0, 0], [1, 0], [0, 1]]), self.surface.project(corners).astype(np.float64))
 
