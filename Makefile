@@ -4,7 +4,7 @@
 #             TEXT="..." VOICE=en  a sentence for the bundled voice (with lips 1.5: it makes people mumble)
 # make test   lint, types and tests
 #
-# Both set up .venv first. PYTHON=python3.12 chooses its Python (3.10, 3.11 or 3.12).
+# Both set up .venv first, demo with less. PYTHON=python3.12 chooses its Python (3.10, 3.11 or 3.12).
 
 .DEFAULT_GOAL := demo
 .PHONY: demo test setup
@@ -23,12 +23,12 @@ demo: .venv/.ready out/astronaut.png
 	.venv/bin/python -m magictalk.app.cli animate "$$PORTRAIT" "$$@" -o out/demo.mp4 --overwrite > /dev/null && \
 	echo "Done: $$PWD/out/demo.mp4"
 
-test: .venv/.ready
+test: .venv/.tools
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy src
 	.venv/bin/python -m pytest
 
-setup: .venv/.ready
+setup: .venv/.tools
 
 out/astronaut.png: .venv/.ready
 	@mkdir -p out
@@ -36,9 +36,14 @@ out/astronaut.png: .venv/.ready
 
 .venv/.ready: .venv/bin/python pyproject.toml constraints.txt
 	@echo "Installing packages into .venv; the first time takes some minutes."
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@.venv/bin/python -c 'import cv2' || { \
 		echo "OpenCV cannot be loaded; a system library is missing: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	@touch $@
+
+.venv/.tools: .venv/.ready
+	@echo "Installing what data, metrics and tests need."
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 .venv/bin/python:

@@ -32,7 +32,7 @@ from magictalk.drive.audio2bs import Audio2BSDrive
 from magictalk.errors import MotionError
 from magictalk.face.pose import Pose
 from magictalk.face.rig import Rig, inner_lip_gap, jaw_drop, mouth_width
-from magictalk.metrics.lips import (
+from magictalk.metrics.functional.lips import (
     Interval,
     bootstrap,
     closed_share,

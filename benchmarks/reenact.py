@@ -23,8 +23,8 @@ from table import add_json_option, report, row
 
 from magictalk.face.landmarks import FaceDetector, FaceTracker
 from magictalk.face.rig import Rig
-from magictalk.metrics.image import psnr, ssim
-from magictalk.metrics.landmarks import landmark_distance
+from magictalk.metrics.functional.image import psnr, ssim
+from magictalk.metrics.functional.landmarks import landmark_distance
 from magictalk.motion import Motion
 from magictalk.portrait import Portrait
 from magictalk.render.rig import RigRender

@@ -29,6 +29,10 @@ class VideoError(MagicTalkError):
     """A video cannot be read or written."""
 
 
+class DatasetError(MagicTalkError):
+    """A dataset or a folder of raw videos cannot be used: empty, half written, of other settings."""
+
+
 class WeightsError(MagicTalkError):
     """Weights are missing, damaged, or do not fit the network."""
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from magictalk.audio import tts
 from magictalk.drive.audio2bs import LIPS, Audio2BS, Audio2BSDrive, RestGate, activate
 from magictalk.face.rig import Rig, inner_lip_gap, mouth_width
-from magictalk.metrics.lips import closed_share
+from magictalk.metrics.functional.lips import closed_share
 from magictalk.motion import GROUPS, Motion
 from magictalk.speech import Speech
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 import magictalk
+from magictalk.app import data, evaluation
 from magictalk.errors import MagicTalkError, OptionError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="A portrait and a voice become a talking video.", add_completion=False, pretty_exceptions_enable=False
 )
+app.add_typer(data.app, name="data")
+app.command("evaluate")(evaluation.evaluate_command)
+app.command("benchmark")(evaluation.benchmark_command)
 
 
 def _box(value: str) -> tuple[float, float, float, float]:

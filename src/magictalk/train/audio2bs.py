@@ -29,7 +29,7 @@ from magictalk.data.voices import Utterance, utterances
 from magictalk.drive.audio2bs import LIPS, Audio2BS, activate
 from magictalk.errors import MotionError, VideoError
 from magictalk.face.rig import Rig
-from magictalk.metrics.lips import delay, find_offset, pearson
+from magictalk.metrics.functional.lips import delay, find_offset, pearson
 from magictalk.train.crops import RealCrops, SpokenCrops, fit
 from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, measure, normalise, scale_of
 

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from magictalk.errors import OptionError
-from magictalk.metrics.lips import bootstrap, closed_share, delay, find_offset, pearson, silences, stillness
+from magictalk.metrics.functional.lips import bootstrap, closed_share, delay, find_offset, pearson, silences, stillness
 
 
 @given(arrays(np.float64, 20, elements=st.floats(-5, 5)), st.integers(0, 99))

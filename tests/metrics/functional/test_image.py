@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from magictalk.metrics.image import psnr, ssim
+from magictalk.metrics.functional.image import psnr, ssim
 
 
 def test_psnr_of_a_constant_error(astronaut):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from magictalk.metrics.landmarks import IBUG_68, landmark_distance
+from magictalk.metrics.functional.landmarks import IBUG_68, landmark_distance
 
 
 def test_table_names_68_distinct_points():
