@@ -25,9 +25,9 @@ from clips import data_folder
 from numpy.typing import NDArray
 from table import add_json_option
 from table import row as row_of
+from tracks import Clip, load, read_manifest, track, track_path
 
 from magictalk.audio import tts
-from magictalk.data import clips
 from magictalk.drive.audio2bs import Audio2BSDrive
 from magictalk.errors import MotionError
 from magictalk.face.pose import Pose
@@ -84,7 +84,7 @@ def measure(points: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     return {name: function(points) for name, function in MEASURES.items()}
 
 
-def real_lips(clip: clips.Clip) -> dict[str, NDArray[np.float64]]:
+def real_lips(clip: Clip) -> dict[str, NDArray[np.float64]]:
     """The tracked measures, in face space by the pose of each frame."""
     meshes = clip.landmarks.astype(np.float64)
     return measure(Pose.fit_sequence(meshes).to_face(meshes))
@@ -110,13 +110,13 @@ def read(
 ) -> list[Row]:
     """Rows of a split's videos that show a mouth and carry its sound; tracked first where not yet."""
     rows = []
-    entries = [e for e in clips.read_manifest(data) if e.split == split and e.licence_class != "generated"]
+    entries = [e for e in read_manifest(data) if e.split == split and e.licence_class != "generated"]
     for entry in entries[:limit]:
-        path = clips.track_path(entry, tracks)
+        path = track_path(entry, tracks)
         if not path.is_file():
-            clips.track(entry.path, path)
+            track(entry.path, path)
         try:
-            clip = clips.load(path)
+            clip = load(path)
         except MotionError as error:
             print(f"left out: {error}")
             continue

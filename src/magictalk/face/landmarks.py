@@ -257,6 +257,10 @@ class FaceTracker:
         self._mesh = _mesh_network(still=False)
         self._box: Box | None = None
 
+    def reset(self) -> None:
+        """Forget the video so far: what is found in the next one does not depend on it."""
+        self._box = None
+
     def __call__(self, frame: NDArray[np.uint8]) -> Face | None:
         """The face in the next RGB frame ``[H, W, 3]`` uint8, or None when it is out of sight."""
         if self._box is None:

@@ -1,9 +1,9 @@
 """Train Audio2BS: phonemes of synthetic speech first, then real lips, sound and picture aligned in between.
 
-    python -m magictalk.data.clips --data ../shared/data -o out/clips
-    python -m magictalk.train.audio2bs --data ../shared/data --clips out/clips --work out/audio2bs -o out/weights
+    magictalk data build ../shared/data/videos -o out/dataset
+    python -m magictalk.train.audio2bs --data out/dataset --work out/audio2bs -o out/weights
 
-Everything slow is kept in the work folder and taken up again. Only the manifest's ``train`` videos teach; ``val``
+Everything slow is kept in the work folder and taken up again. Only the dataset's ``train`` clips teach; ``val``
 is scored as training goes.
 """
 
@@ -24,14 +24,13 @@ from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
-from magictalk.data import clips
+from magictalk.data.dataset import Dataset
 from magictalk.data.voices import Utterance, utterances
 from magictalk.drive.audio2bs import LIPS, Audio2BS, activate
-from magictalk.errors import MotionError, VideoError
 from magictalk.face.rig import Rig
 from magictalk.metrics.functional.lips import delay, find_offset, pearson
 from magictalk.train.crops import RealCrops, SpokenCrops, fit
-from magictalk.train.lips import Example, LipLoss, fit_clip, load_example, measure, normalise, scale_of
+from magictalk.train.lips import Example, LipLoss, example_of, measure, normalise, scale_of
 
 SHARES = {"people": 0.55, "generated": 0.35, "one": 0.1}
 """How much of training each kind of clip makes: 300 clips of one speaker must not drown the others."""
@@ -202,25 +201,9 @@ def balance(examples: Sequence[Example]) -> NDArray[np.float64]:
     return shares / shares.sum()
 
 
-def gather(data: Path, clip_folder: Path, work: Path, rig: Rig, log: Callable[[str], None]) -> list[Example]:
-    """Examples of all ``train`` and ``val`` videos that show a face for most of their length."""
-    examples = []
-    for entry in clips.read_manifest(data):
-        if entry.split not in ("train", "val"):
-            continue
-        source, kept = clips.track_path(entry, clip_folder), clips.track_path(entry, work / "fitted")
-        if not source.is_file():
-            raise VideoError(f"no tracked clip at {source}; run python -m magictalk.data.clips first")
-        try:
-            if not kept.is_file():
-                fit_clip(source, rig, kept)
-        except MotionError as error:
-            log(f"left out: {error}")
-            continue
-        example = load_example(entry, kept)
-        if example.seen.mean() >= 0.6:
-            examples.append(example)
-    return examples
+def gather(dataset: Path) -> list[Example]:
+    """Examples of all ``train`` and ``val`` clips."""
+    return [example_of(sample) for split in ("train", "val") for sample in Dataset(dataset, split)]
 
 
 def align(network: Audio2BS, loss: LipLoss, examples: Sequence[Example]) -> dict[str, float | None]:
@@ -268,9 +251,8 @@ def train(
 
     start = kept("phonemes", lambda: pretrain(settings, spoken, log))
     if not (work / "offsets.json").is_file():
-        trusted = [e for e in taught if e.offset_s == 0]
-        loss = loss_of(trusted)
-        found = align(kept("first", lambda: member(trusted, loss)), loss, taught)
+        loss = loss_of(taught)
+        found = align(kept("first", lambda: member(taught, loss)), loss, taught)
         (work / "offsets.json").write_text(json.dumps(found, indent=1))
     offsets = json.loads((work / "offsets.json").read_text())
     aligned = [replace(e, offset_s=offsets[e.name]) for e in taught if offsets[e.name] is not None]
@@ -291,8 +273,7 @@ def train(
 def main() -> None:
     """Parse, gather, train, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--clips", type=Path, required=True, help="tracked clips")
+    parser.add_argument("--data", type=Path, required=True, help="a folder made by magictalk data build")
     parser.add_argument("--work", type=Path, required=True, help="what is slow to make is kept here")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--seed", type=int, default=0)
@@ -304,7 +285,7 @@ def main() -> None:
     def log(line: str) -> None:
         print(line, flush=True)
 
-    examples = gather(options.data, options.clips, options.work, rig, log)
+    examples = gather(options.data)
     bank = list(utterances(settings.utterances, settings.seed))
     train(settings, examples, bank, rig, options.work, log).save_pretrained(options.out)
 

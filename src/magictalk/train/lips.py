@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from magictalk.data import clips
+from magictalk.data.dataset import Sample
 from magictalk.data.voices import VISEMES
 from magictalk.drive.audio2bs import LIPS
 from magictalk.face.rig import LIPS as LIP_POINTS
@@ -36,16 +35,16 @@ class Example:
     """A clip made ready.
 
     Attributes:
-        name: of the video file.
+        name: the clip's key.
         kind: ``"one"`` (the speaker of whom there are 300 clips), ``"generated"``, or ``"people"``.
-        split: of the manifest.
+        split: of the dataset.
         samples: float32 ``[N]`` at 16 kHz.
         seen: bool ``[T]``.
         geometry: float32 ``[T, 3]``, real gap, width and jaw drop in face space.
         points: float32 ``[T, P, 3]``, ``POINTS`` as displacements from the person's face at rest.
         coefficients: float32 ``[T, 29]``, the rig's fit of the lips.
         rest: float32 ``[3]``, geometry of the person's face at rest.
-        offset_s: the mouth at t matches the sound at t + this.
+        offset_s: the mouth at t matches the sound at t + this, beyond what the dataset corrected.
         targets: float32 ``[T, 6 + 3 P]``, see :func:`normalise`.
     """
 
@@ -67,31 +66,24 @@ def measure(points: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.stack([inner_lip_gap(points), mouth_width(points), jaw_drop(points)], -1).astype(np.float32)
 
 
-def fit_clip(path: Path, rig: Rig, out: Path) -> None:
-    """Fit the rig to a tracked clip and keep what the losses need of it."""
-    clip = clips.load(path)
-    fit = rig.fit_video(clip.landmarks)
-    meshes = fit.pose.to_face(clip.landmarks)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        out,
-        samples=clip.samples,
-        seen=clip.seen,
-        geometry=measure(meshes),
-        points=(meshes - fit.neutral)[:, list(POINTS)].astype(np.float32),
-        coefficients=fit.coefficients[:, list(LIPS)],
-        rest=measure(fit.neutral.astype(np.float64)),
+def example_of(sample: Sample) -> Example:
+    """What training keeps of a clip of the dataset, without targets yet."""
+    meshes = sample.pose.to_face(sample.landmarks)
+    record = sample.record
+    kind = {"grid_s1": "one"}.get(record.identity, "generated" if record.licence == "generated" else "people")
+    return Example(
+        sample.key,
+        kind,
+        record.split,
+        sample.samples,
+        sample.seen,
+        measure(meshes),
+        (meshes - sample.neutral)[:, list(POINTS)].astype(np.float32),
+        sample.motion.coefficients[:, list(LIPS)],
+        measure(sample.neutral.astype(np.float64)),
+        0.0,
+        np.zeros((0, 0), np.float32),
     )
-
-
-def load_example(entry: clips.Entry, path: Path) -> Example:
-    """An example that :func:`fit_clip` kept, without targets yet."""
-    kind = {"grid_s1": "one"}.get(entry.identity, "generated" if entry.licence_class == "generated" else "people")
-    with np.load(path, allow_pickle=False) as data:
-        return Example(
-            entry.path.name, kind, entry.split, data["samples"], data["seen"], data["geometry"], data["points"],
-            data["coefficients"], data["rest"], entry.offset_s, np.zeros((0, 0), np.float32),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

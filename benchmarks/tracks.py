@@ -1,14 +1,11 @@
-"""Raw videos to training clips: the tracked face and the sound, one ``.npz`` a video.
+"""Whole raw videos, tracked: benchmarks judge these as they are, unfiltered and uncorrected.
 
-Each file holds ``times [T]`` (seconds, the video's own frames), ``landmarks [T, 478, 3]`` (pixels, NaN where
-no face is seen), ``audio`` (int16 at 16 kHz) and ``audio_start`` (seconds). Run as
-
-    python -m magictalk.data.clips --data ../shared/data -o out/clips
+One ``.npz`` a video is kept: ``times [T]`` (seconds, the video's own frames), ``landmarks [T, 478, 3]`` (pixels, NaN
+where no face is seen), ``audio`` (int16 at 16 kHz) and ``audio_start`` (seconds).
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,21 +168,3 @@ def load(path: Path) -> Clip:
     seen = np.interp(grid, times, face.astype(float)) > 0.99
     seen &= (grid >= times[0] - 0.5 / FPS) & (grid <= times[-1] + 0.5 / FPS)
     return Clip(path.stem, samples, on_grid.astype(np.float32), seen)
-
-
-def main() -> None:
-    """Track every video of the manifest that can teach or test lips."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    options = parser.parse_args()
-    entries = [e for e in read_manifest(options.data) if e.split != "style"]
-    for i, entry in enumerate(entries, 1):
-        out = track_path(entry, options.out)
-        if not out.is_file():
-            track(entry.path, out)
-        print(f"{i}/{len(entries)} {entry.path.name}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,213 @@
+"""Where the work is done: in processes of this machine, or on a Ray cluster.
+
+A runner takes a factory and items, calls ``factory()`` once in each process, then the worker that it gives with one
+item after another. Workers keep their results themselves. A worker that dies takes one item along; which results are
+missing afterwards is for the caller to see.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol, cast
+
+from magictalk.errors import MagicTalkError, MissingDependencyError, OptionError
+
+Worker = Callable[[Any], None]
+
+_ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")}
+"""Processes share the cores, and sums come out the same whatever their number."""
+
+
+class Runner(Protocol):
+    """Does work on items, in any order."""
+
+    def run(self, factory: Callable[[], Worker], items: Sequence[Any], alone: bool = False) -> Iterator[None]:
+        """Yield once an item, when it is done or its worker died.
+
+        Args:
+            factory: makes a worker; it is pickled.
+            items: what the worker takes; they are pickled.
+            alone: one item at a time.
+
+        Raises:
+            MagicTalkError: when a worker does: it concerns more than one item.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Processes of this machine.
+
+    Attributes:
+        workers: how many.
+    """
+
+    workers: int
+
+    def run(self, factory: Callable[[], Worker], items: Sequence[Any], alone: bool = False) -> Iterator[None]:
+        """See :meth:`Runner.run`. Memory is bounded: a process is given an item when it has finished its last."""
+        waiting = list(reversed(items))
+        busy: list[Connection] = []
+        started: list[Any] = []
+
+        def hand_out(connection: Connection) -> None:
+            if waiting:
+                connection.send(waiting.pop())
+                busy.append(connection)
+            else:
+                connection.close()
+
+        def start() -> None:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(factory, theirs), daemon=True)
+            # Ctrl-C reaches the whole group, but the parent decides: processes inherit that it is blocked
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            process.start()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            theirs.close()
+            started.append(process)
+            hand_out(ours)
+
+        context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # starting it with the first process would unblock signals
+        try:
+            with _environment(_ONE_THREAD):
+                for _ in range(min(1 if alone else self.workers, len(items))):
+                    start()
+                while busy:
+                    for ready in wait(busy):
+                        connection = cast(Connection, ready)
+                        busy.remove(connection)
+                        try:
+                            error = connection.recv()
+                            if error is not None:
+                                raise error
+                            hand_out(connection)
+                        except EOFError:  # it died
+                            if waiting:
+                                start()
+                        yield
+        finally:
+            for process in started:
+                process.terminate()
+                process.join()
+
+
+def _serve(factory: Callable[[], Worker], connection: Connection) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    worker = factory()
+    try:
+        while True:
+            item = connection.recv()
+            try:
+                worker(item)
+            except MagicTalkError as error:
+                connection.send(error)
+            else:
+                connection.send(None)
+    except EOFError:
+        return
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables that processes started meanwhile inherit."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class RayRunner:
+    """A Ray cluster; every machine of it must see the raw videos and the dataset's folder under the same paths.
+
+    Attributes:
+        address: of the cluster, such as ``"auto"`` on one of its machines, or ``"head:6379"``; ``"local"`` starts one
+            here.
+        workers: processes on this machine, when ``address`` is ``"local"``.
+
+    Raises:
+        MissingDependencyError: when Ray is not installed.
+        OptionError: when there is no cluster at the address.
+    """
+
+    address: str
+    workers: int
+
+    def __post_init__(self) -> None:
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"a cluster needs Ray, which cannot be imported ({error}); pip install 'magictalk[cluster]'"
+            ) from error
+        options: dict[str, Any] = {"runtime_env": {"env_vars": _ONE_THREAD}, "log_to_driver": False}
+        if self.address == "local":
+            options |= {"num_cpus": self.workers, "include_dashboard": False}
+        try:
+            ray.init(self.address, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise OptionError(f"no Ray cluster at {self.address} ({reason}); start one, or give local") from error
+
+    def run(self, factory: Callable[[], Worker], items: Sequence[Any], alone: bool = False) -> Iterator[None]:
+        """See :meth:`Runner.run`. Items stream through Ray Data, one a block."""
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext
+        from ray.util.annotations import RayDeprecationWarning
+
+        context = DataContext.get_current()
+        context.max_errored_blocks = -1  # an actor that dies takes one item along, not the job
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print a page for each such item
+        many = 1 if alone else max(1, min(int(ray.cluster_resources()["CPU"]), len(items)))
+        rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+        pool = ActorPoolStrategy(size=many, max_tasks_in_flight_per_actor=1)
+        with warnings.catch_warnings():  # that max_task_retries will get another place: Ray 2.60 knows no other yet
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            done = rows.map(
+                cast(Any, _RayWorker), fn_constructor_args=(factory,), compute=pool, num_cpus=1,
+                max_restarts=-1, max_task_retries=0,
+            )  # fmt: skip
+        for row in done.iter_rows():
+            if row["error"] is not None:
+                raise row["error"]
+            yield
+
+
+class _RayWorker:
+    def __init__(self, factory: Callable[[], Worker]) -> None:
+        self._worker = factory()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._worker(row["item"])
+        except MagicTalkError as error:
+            return {"error": error}
+        return {"error": None}

@@ -1,0 +1,216 @@
+"""Every figure of a clip, and of many clips together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.errors import MissingDependencyError, WeightsError
+from magictalk.face.landmarks import FaceDetector
+from magictalk.face.recognition import FaceRecogniser
+from magictalk.face.rig import Rig
+from magictalk.metrics import networks
+from magictalk.metrics.footage import Footage
+from magictalk.metrics.frechet import EFID, FID, FVD, FrechetDistance
+from magictalk.metrics.identity import ArcFace
+from magictalk.metrics.reading import Person, Reader
+from magictalk.metrics.report import Figure
+from magictalk.metrics.rules import MISSING, RULES, Asked, Look, Piece, Rule, Whole
+from magictalk.portrait import Portrait
+from magictalk.sync import SyncJudge
+from magictalk.syncnet import SyncNetJudge
+
+EVERY = 5
+"""Costly figures look at every so many frames."""
+
+Features = dict[str, NDArray[np.float32]]
+"""Rows ``[N, D]`` of which a Fréchet distance is made, by figure."""
+
+
+@dataclass
+class Scores:
+    """The figures of one clip.
+
+    Attributes:
+        values: by figure; NaN where the clip does not show what it measures.
+        missing: by figure: why it was not computed.
+        features: of the generated video.
+        real_features: of the reference.
+        remarks: what is odd about the clip.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    features: Features = field(default_factory=dict)
+    real_features: Features = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+class Scorer:
+    """Measures clips one after the other; networks and trackers are loaded once.
+
+    Args:
+        weights: folder of networks that some figures need; see :mod:`magictalk.metrics.networks`.
+        every: costly figures look at every so many frames.
+
+    Raises:
+        WeightsError: the folder does not exist.
+
+    Attributes:
+        missing: figures that no clip can have here, and why.
+    """
+
+    def __init__(self, weights: Path | None = None, every: int = EVERY) -> None:
+        if weights is not None and not weights.is_dir():
+            raise WeightsError(f"no folder of weights at {weights}; expected one with a sub-folder for each network")
+        self.every = every
+        self.missing: dict[str, str] = {}
+        self._rig = Rig.load()
+        tools = {
+            "dlib": self._tool("dlib", FaceRecogniser),
+            "arcface": self._tool("arcface", lambda: ArcFace(weights)),
+            "sync": self._tool("sync", SyncJudge.load),
+            "syncnet": self._tool("syncnet", lambda: SyncNetJudge.load(networks.find("syncnet", weights))),
+        }
+        there = {name: tool for name, tool in tools.items() if tool is not None}
+        judges = {name: tool for name, tool in there.items() if name.startswith("sync")}
+        self._reader = Reader(every, {n: tool for n, tool in there.items() if n not in judges}, judges)
+        self._meters = {rule: meter for rule in RULES if (meter := self._meter(rule, weights)) is not None}
+
+    @property
+    def detector(self) -> FaceDetector:
+        """Finds faces; loaded already."""
+        return self._reader.detector
+
+    def _tool(self, name: str, load: Callable[[], Any]) -> Any | None:
+        try:
+            return load()
+        except (WeightsError, MissingDependencyError) as error:
+            self.missing |= {rule.figure: str(error) for rule in RULES if rule.tool == name}
+            return None
+
+    def _meter(self, rule: Rule, weights: Path | None) -> Any | None:
+        if rule.figure in self.missing:
+            return None
+        own_network = {"weights": weights} if rule.kind.needs and not rule.tool else {}
+        try:
+            return rule.kind(**rule.options, **own_network)
+        except (WeightsError, MissingDependencyError) as error:
+            self.missing[rule.figure] = str(error)
+            return None
+
+    @property
+    def sampling(self) -> str:
+        """How frames were chosen, in a sentence."""
+        if self.every == 1:
+            return "Every frame is looked at."
+        return (
+            f"Pictures and identity are judged on one frame in {self.every} (flicker: on it and the next), landmarks, "
+            "lips, eyes and sync on all."
+        )
+
+    def person(self, picture: Path) -> Person:
+        """The person in a picture, to compare faces with.
+
+        Raises:
+            PortraitError: it cannot be read, or shows no face.
+        """
+        return Person.of(Portrait.open(picture, detector=self.detector))
+
+    def __call__(
+        self,
+        generated: Footage,
+        reference: Footage | None = None,
+        person: Person | None = None,
+        asked: Asked | None = None,
+    ) -> Scores:
+        """Measure one clip.
+
+        Args:
+            generated: the video.
+            reference: the real one.
+            person: who it should be; by default whom the reference shows first.
+            asked: what was asked of the video, beside its sound.
+
+        Raises:
+            VideoError, SpeechError: a file cannot be read, or its picture is less than 64 pixels high or wide.
+        """
+        scores = Scores()
+        for meter in self._meters.values():
+            meter.reset()
+        rows: dict[tuple[bool, str], list[NDArray[np.float32]]] = {}
+        for view in self._reader(generated, reference, person, asked or Asked(), scores.remarks.append):
+            for rule, meter in self._meters.items():
+                if isinstance(view, rule.of or ()):
+                    lacks = [what for what in rule.takes if what not in view.has]
+                    if lacks:
+                        scores.missing.setdefault(rule.figure, MISSING[lacks[0]])
+                    else:
+                        rule.feed(meter, view)
+            for real in (False, True):
+                for name, found in self._features(view, real).items():
+                    rows.setdefault((real, name), []).append(found)
+        for rule, meter in self._meters.items():
+            if rule.of:
+                scores.values[rule.figure] = float(meter.compute()) if meter.update_count else math.nan
+        scores.missing = {name: why for name, why in scores.missing.items() if math.isnan(scores.values[name])}
+        for (real, name), parts in rows.items():
+            (scores.real_features if real else scores.features)[name] = np.concatenate(parts)
+        return scores
+
+    def _features(self, view: Look | Piece | Whole, real: bool) -> Features:
+        """What a view adds to the Fréchet distances."""
+        if isinstance(view, Look):
+            frames = view.chunk.reference if real else view.chunk.generated
+            if frames is None:
+                return {}
+            networks_here = {rule.figure: meter for rule, meter in self._meters.items() if rule.kind in (FID, FVD)}
+            return {
+                name: network.features(frames[view.picks] if name == FID.figure else frames)
+                for name, network in networks_here.items()
+            }
+        if isinstance(view, Piece):
+            landmarks = view.real_landmarks if real else view.landmarks
+            if landmarks is not None and (seen := np.isfinite(landmarks).all((1, 2))).any():
+                return {EFID.figure: self._rig.fit_video(landmarks).coefficients[seen]}
+        return {}
+
+    def figures(self, clips: Sequence[Scores], real: Iterable[Features] | None = None) -> list[Figure]:
+        """All figures over clips, in the order of ``RULES``.
+
+        Args:
+            clips: what was measured.
+            real: features of the real videos; those of the clips' references by default.
+        """
+        real = [clip.real_features for clip in clips] if real is None else real
+        return [self._figure(rule, clips, list(real)) for rule in RULES]
+
+    def _figure(self, rule: Rule, clips: Sequence[Scores], real: Sequence[Features]) -> Figure:
+        name, unit, higher = rule.figure, rule.kind.unit, rule.kind.higher_is_better
+        if name in self.missing:
+            return Figure(name, unit=unit, higher_is_better=higher, reason=self.missing[name])
+        if rule.of is None:
+            value = frechet(name, [clip.features for clip in clips], real)
+            reason = MISSING["reference"] if math.isnan(value) else ""
+            return Figure(name, value, unit, higher, n=len(clips), reason=reason)
+        figure = Figure.over_clips(name, [clip.values[name] for clip in clips], unit, higher)
+        reasons = [clip.missing[name] for clip in clips if name in clip.missing]
+        if not figure.n and reasons:
+            return Figure(name, unit=unit, higher_is_better=higher, reason=reasons[0])
+        return figure
+
+
+def frechet(name: str, generated: Iterable[Features], real: Iterable[Features]) -> float:
+    """The Fréchet distance of all clips' features of one figure; NaN where a side has fewer than two rows."""
+    metric: FrechetDistance | None = None
+    for side, clips in ((False, generated), (True, real)):
+        for rows in (clip[name] for clip in clips if name in clip):
+            metric = metric or FrechetDistance(rows.shape[1])
+            metric.update(rows, real=side)
+    return math.nan if metric is None else float(metric.compute())

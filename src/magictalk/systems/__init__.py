@@ -1,0 +1,49 @@
+"""Systems by name: who and what is said become frames, the same call for each, so that they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.errors import OptionError
+from magictalk.portrait import Portrait
+from magictalk.speech import Speech
+
+_SYSTEMS = {"rig": "RigSystem", "still": "StillSystem"}
+"""Name, which is also the file's in this folder, and class."""
+
+
+class System(Protocol):
+    """What makes a portrait speak.
+
+    Attributes:
+        name: what it is asked for by.
+    """
+
+    name: str
+
+    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames at 25 fps, uint8 RGB ``[H, W, 3]``, as many as the speech is long (``Speech.frame_count``)."""
+        ...
+
+
+def names() -> list[str]:
+    """The systems there are."""
+    return sorted(_SYSTEMS)
+
+
+def load_system(name: str) -> System:
+    """A system, its networks loaded.
+
+    Raises:
+        OptionError: when there is none of that name.
+        WeightsError: when its weights are missing.
+    """
+    if name not in _SYSTEMS:
+        raise OptionError(f"no system named {name!r}; expected one of {', '.join(names())}")
+    system: System = getattr(import_module(f"magictalk.systems.{name}"), _SYSTEMS[name])()
+    return system

@@ -1,0 +1,164 @@
+"""Does each figure move the right way? A real talking clip against itself, and against versions of it that are spoilt.
+
+The clip is a speaker of the GRID corpus where the data folder is there; else the astronaut, made to talk.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import magictalk
+from magictalk import Speech
+from magictalk.metrics.footage import Footage
+from magictalk.metrics.rules import RULES
+from magictalk.metrics.scoring import Scorer, Scores, frechet
+from magictalk.video import read_frames
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "videos" / "open"
+RATE, LATE = 16000, 5
+"""Samples a second, and the frames (0.2 s) by which things are late."""
+
+Clip = tuple[list[np.ndarray], np.ndarray]
+"""Frames, and samples at 16 kHz."""
+
+
+def from_grid(name: str) -> Clip:
+    path = DATA / name
+    return [square(frame) for frame in read_frames(path)], Speech.open(path).samples()
+
+
+def square(frame: np.ndarray) -> np.ndarray:
+    side = min(frame.shape[:2])
+    top, left = (np.array(frame.shape[:2]) - side) // 2
+    return cv2.resize(frame[top : top + side, left : left + side], (288, 288), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def real(astronaut) -> Clip:
+    if DATA.is_dir():
+        return from_grid("grid_s1/bbaf5a.mp4")
+    speech = Speech.say("Pay the bill, Bob, and put more papers by the pump.")
+    head = np.ascontiguousarray(astronaut[0:288, 80:368])
+    return list(magictalk.animate(head, speech).frames()), speech.samples()
+
+
+def same(clip: Clip) -> Clip:
+    return clip
+
+
+def sound_late(clip: Clip) -> Clip:
+    frames, samples = clip
+    return frames, np.concatenate([np.zeros(LATE * 640, np.float32), samples])[: len(samples)]
+
+
+def picture_late(clip: Clip) -> Clip:
+    frames, samples = clip
+    return [frames[0]] * LATE + frames[:-LATE], samples
+
+
+def blurred(clip: Clip) -> Clip:
+    frames, samples = clip
+    return [cv2.GaussianBlur(frame, (0, 0), 2.0) for frame in frames], samples
+
+
+def frozen(clip: Clip) -> Clip:
+    frames, samples = clip
+    return [frames[0]] * len(frames), samples
+
+
+def turns_blue(clip: Clip) -> Clip:
+    frames, samples = clip
+    weights = np.linspace(0, 1, len(frames))[:, None, None, None] * [[[-60, -20, 60]]]
+    return [(frame + w).clip(0, 255).astype(np.uint8) for frame, w in zip(frames, weights, strict=True)], samples
+
+
+def flickers(clip: Clip) -> Clip:
+    frames, samples = clip
+    return [(frame.astype(int) + 8 * (t % 2)).clip(0, 255).astype(np.uint8) for t, frame in enumerate(frames)], samples
+
+
+def somebody_else(clip: Clip) -> Clip:
+    if not DATA.is_dir():
+        pytest.skip("needs a second person: the data folder ../shared/data")
+    frames, _ = from_grid("grid__ansh_b7d7e7a1.mp4")
+    return [frames[min(t, len(frames) - 1)] for t in range(len(clip[0]))], clip[1]
+
+
+@pytest.fixture(scope="module")
+def scored(real) -> Callable[[Callable[[Clip], Clip]], Scores]:
+    scorer = Scorer()
+
+    def footage(clip: Clip) -> Footage:
+        return Footage("clip", lambda: iter(clip[0]), Speech.from_array(clip[1], RATE))
+
+    return cache(lambda spoil: scorer(footage(spoil(real)), footage(real)))
+
+
+def value(scores: Scores, figure: str) -> float:
+    if figure == "E-FID (ARKit)":
+        return frechet(figure, [scores.features], [scores.real_features])
+    return scores.values[figure]
+
+
+PERFECT = {
+    "PSNR": np.inf, "SSIM": 1.0, "E-FID (ARKit)": 0.0, "M-LMD": 0.0, "F-LMD": 0.0, "ADFD": 1.0, "faces lost": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", PERFECT)
+def test_a_video_against_itself_is_perfect(scored, figure):
+    assert value(scored(same), figure) == pytest.approx(PERFECT[figure], abs=1e-6)
+
+
+def test_a_video_against_itself_shows_the_same_person_and_no_offset(scored):
+    assert value(scored(same), "Face-sim (dlib)") > 0.97
+    assert value(scored(same), "A/V offset") <= 0.08
+
+
+WORSE = {
+    sound_late: ["A/V offset"],
+    picture_late: ["PSNR", "SSIM", "M-LMD", "F-LMD", "ADFD", "A/V offset"],
+    blurred: ["PSNR", "SSIM", "CPBD"],
+    frozen: ["PSNR", "SSIM", "M-LMD", "F-LMD", "ADFD", "E-FID (ARKit)", "Sync-C (magictalk)", "Sync-D (magictalk)"],
+    turns_blue: ["PSNR", "SSIM", "identity drift"],
+    flickers: ["PSNR", "flicker"],
+    somebody_else: ["PSNR", "SSIM", "F-LMD", "M-LMD", "ADFD", "E-FID (ARKit)", "Face-sim (dlib)", "Sync-C (magictalk)"],
+}
+"""What each spoilt version makes worse."""
+
+UNMOVED = {
+    sound_late: ["PSNR", "SSIM", "M-LMD", "F-LMD", "ADFD", "E-FID (ARKit)", "CPBD", "blinks", "Face-sim (dlib)"],
+    flickers: ["CPBD"],
+    turns_blue: ["blinks"],
+}
+"""What they leave alone, within a tenth."""
+
+
+def cases(table):
+    return [pytest.param(spoil, figure, id=f"{spoil.__name__}-{figure}") for spoil in table for figure in table[spoil]]
+
+
+@pytest.mark.parametrize(("spoil", "figure"), cases(WORSE))
+def test_what_is_spoilt_scores_worse(scored, spoil, figure):
+    higher = next(rule.kind.higher_is_better for rule in RULES if rule.figure == figure)
+    good, bad = value(scored(same), figure), value(scored(spoil), figure)
+    least = 0.02 * abs(good) if np.isfinite(good) else 0
+    assert (good - bad if higher else bad - good) > least, (good, bad)
+
+
+@pytest.mark.parametrize(("spoil", "figure"), cases(UNMOVED))
+def test_what_is_not_touched_stays(scored, spoil, figure):
+    good, other = value(scored(same), figure), value(scored(spoil), figure)
+    assert other == pytest.approx(good, rel=0.1, abs=1e-6)
+
+
+def test_a_late_sound_is_found_to_be_late_by_as_much(scored):
+    assert value(scored(sound_late), "A/V offset") == pytest.approx(LATE / 25, abs=0.08)
+
+
+def test_a_frozen_face_neither_blinks_nor_flickers(scored):
+    assert value(scored(frozen), "blinks") == 0 and value(scored(frozen), "flicker") == pytest.approx(0, abs=1e-6)
