@@ -2,7 +2,8 @@
 
     python benchmarks/readme.py
 
-Each table stands between ``<!-- figures NAME -->`` and ``<!-- end -->`` and is made of ``docs/figures/NAME.json``.
+Each table stands between ``<!-- figures NAME -->`` and ``<!-- end -->`` and is made of ``docs/figures/NAME.json``, or,
+where that is what a command wrote, is ``docs/figures/NAME.md`` as it is.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ def fill(text: str, folder: Path) -> str:
     """The README's text with every table made anew."""
 
     def replace(match: re.Match[str]) -> str:
-        rows = json.loads((folder / f"{match[1]}.json").read_text())
-        return f"<!-- figures {match[1]} -->\n{table(rows)}\n<!-- end -->"
+        written = folder / f"{match[1]}.md"
+        if written.is_file():
+            made = written.read_text().strip()
+        else:
+            made = table(json.loads((folder / f"{match[1]}.json").read_text()))
+        return f"<!-- figures {match[1]} -->\n{made}\n<!-- end -->"
 
     return re.sub(r"<!-- figures (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
 

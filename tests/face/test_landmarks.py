@@ -115,6 +115,17 @@ def test_tracker_follows_a_face_and_finds_it_again(astronaut):
     assert again is not None and again.box[0] == pytest.approx(lefts[0], abs=5)
 
 
+def test_a_reset_tracker_finds_in_a_video_what_a_new_one_finds(astronaut):
+    scene = np.pad(astronaut[:300], ((0, 0), (200, 200), (0, 0)), mode="edge")
+    frames = [np.roll(scene, 3 * t, 1) for t in range(8)]
+    tracker, found = FaceTracker(), []
+    for _ in range(2):
+        found.append(np.stack([tracker(frame).landmarks for frame in frames]))
+        tracker(np.roll(scene, -80, 1))
+        tracker.reset()
+    assert np.array_equal(*found)
+
+
 def test_still_face_does_not_jitter(astronaut):
     tracker = FaceTracker()
     meshes = [tracker(astronaut).landmarks for _ in range(12)]
