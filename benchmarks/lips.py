@@ -25,7 +25,7 @@ from clips import data_folder
 from numpy.typing import NDArray
 from table import add_json_option
 from table import row as row_of
-from tracks import Clip, load, read_manifest, track, track_path
+from tracks import Clip, read_manifest, tracked
 
 from magictalk.audio import tts
 from magictalk.drive.audio2bs import Audio2BSDrive
@@ -112,11 +112,8 @@ def read(
     rows = []
     entries = [e for e in read_manifest(data) if e.split == split and e.licence_class != "generated"]
     for entry in entries[:limit]:
-        path = track_path(entry, tracks)
-        if not path.is_file():
-            track(entry.path, path)
         try:
-            clip = load(path)
+            clip = tracked(entry, tracks)
         except MotionError as error:
             print(f"left out: {error}")
             continue

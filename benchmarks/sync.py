@@ -27,7 +27,7 @@ import numpy as np
 from clips import data_folder
 from numpy.typing import ArrayLike, NDArray
 from table import Row, add_json_option, report, row
-from tracks import load, read_manifest, track, track_path
+from tracks import read_manifest, tracked
 
 from magictalk.drive.audio2bs import Audio2BSDrive
 from magictalk.errors import MotionError
@@ -71,11 +71,8 @@ def read(data: Path, split: str, tracks: Path) -> list[Video]:
     for entry in read_manifest(data):
         if entry.split != split or entry.licence_class in ("generated", "expression"):
             continue
-        path = track_path(entry, tracks)
-        if not path.is_file():
-            track(entry.path, path)
         try:
-            clip = load(path)
+            clip = tracked(entry, tracks)
         except MotionError as error:
             print(f"left out: {error}")
             continue

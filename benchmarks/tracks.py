@@ -168,3 +168,15 @@ def load(path: Path) -> Clip:
     seen = np.interp(grid, times, face.astype(float)) > 0.99
     seen &= (grid >= times[0] - 0.5 / FPS) & (grid <= times[-1] + 0.5 / FPS)
     return Clip(path.stem, samples, on_grid.astype(np.float32), seen)
+
+
+def tracked(entry: Entry, folder: Path) -> Clip:
+    """A video of the manifest, tracked first where ``folder`` does not hold it yet.
+
+    Raises:
+        MotionError, VideoError: as :func:`track` and :func:`load`.
+    """
+    path = track_path(entry, folder)
+    if not path.is_file():
+        track(entry.path, path)
+    return load(path)

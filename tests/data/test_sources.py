@@ -32,6 +32,17 @@ def test_several_folders_and_files_are_named_from_where_they_meet_and_each_file_
     assert [s.name for s in find_sources([tmp_path / "z" / "b.mp4"])] == ["b.mp4"]
 
 
+def test_links_keep_their_names_and_may_lead_in_circles(tmp_path):
+    touch(tmp_path, "store/one.mp4")
+    (tmp_path / "raw" / "deep").mkdir(parents=True)
+    (tmp_path / "raw" / "linked.mp4").symlink_to(tmp_path / "store" / "one.mp4")
+    (tmp_path / "raw" / "twice.mp4").symlink_to(tmp_path / "store" / "one.mp4")
+    (tmp_path / "raw" / "deep" / "circle").symlink_to(tmp_path / "raw")
+    assert [s.name for s in find_sources([tmp_path / "raw"])] == ["linked.mp4"]
+    (tmp_path / "manifest.csv").write_text("file,identity\nstore/one.mp4,ann\n")
+    assert [s.identity for s in find_sources([tmp_path / "raw"], tmp_path / "manifest.csv")] == ["ann"]
+
+
 @pytest.mark.parametrize("name", ["", "nowhere", "words.txt"])
 def test_nothing_to_find(tmp_path, name):
     touch(tmp_path, "empty/readme.txt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from rich.text import Text
 
 import magictalk
 from magictalk.app import data, evaluation
+from magictalk.app.output import whole
 from magictalk.errors import MagicTalkError, OptionError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def motion_command(
     """Write the motion of a face that says SPEECH, or that VIDEO shows."""
     from magictalk.animation import motion_of
 
-    with _whole(output, overwrite) as part:
+    with whole(output, overwrite) as part:
         motion_of(recording, source, seed).save(part)
     print(output)
 
@@ -159,7 +159,7 @@ def inspect_command(
 
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise OptionError(f"cannot write a sheet as {output.name}; use a name that ends in .png or .jpg")
-    with _whole(output, overwrite) as part:
+    with whole(output, overwrite) as part:
         Image.fromarray(inspect_sheet(magictalk.Portrait.open(portrait, face, face_box))).save(part)
     print(output)
 
@@ -188,25 +188,6 @@ def _progress(total: int | None) -> Iterator[Any]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("", total=total)
         yield lambda done, expected: progress.update(task, completed=done, total=expected)
-
-
-@contextmanager
-def _whole(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A name to write to; what is there gets the asked name when it is whole, and goes away when it is not."""
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder; expected a file name")
-    if path.exists() and not overwrite:
-        raise OptionError(f"{path} exists; give another name, or --overwrite")
-    if not path.parent.is_dir():
-        raise OptionError(f"no folder at {path.parent}; create it first")
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as cause:
-        raise OptionError(f"cannot write {path}: {cause.strerror or cause}") from cause
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _leave(code: int, message: str) -> NoReturn:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magictalk.app.output import progress
 from magictalk.errors import OptionError
 
 if TYPE_CHECKING:
@@ -91,9 +90,9 @@ def build_command(
     begun = time.monotonic()
     many = workers or os.cpu_count() or 1
     try:
-        with _progress() as progress:
+        with progress() as told:
             runner = LocalRunner(many) if ray is None else RayRunner(ray, many)
-            records = build(sources, output, settings, runner, progress)
+            records = build(sources, output, settings, runner, told)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
@@ -108,21 +107,6 @@ def _described(sources: list[Source], manifest: Path | None) -> str:
         return f"{videos}, no manifest"
     known = sum(bool(s.identity or s.split) for s in sources)
     return f"{videos}; {manifest} describes {known} of them"
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar on the terminal, nothing where stderr is a file; yields what is to be told of the work."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 
 
 def _summarise(records: list[ClipRecord], seconds: float) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from magictalk.errors import OptionError
+from magictalk.app.output import check_free, progress, whole
 
 _WIDEST = 180
 """Characters that a table of all the papers' columns takes, however narrow the terminal."""
@@ -58,7 +55,7 @@ def evaluate_command(
     _check_outputs(json, csv, markdown, overwrite=overwrite)
     from magictalk.metrics.evaluation import evaluate
 
-    with _progress() as progress:
+    with progress() as told:
         report = evaluate(
             generated,
             reference,
@@ -68,7 +65,7 @@ def evaluate_command(
             phonemes=phonemes,
             weights=weights,
             every=every,
-            progress=progress,
+            progress=told,
         )
     Console().print(report.table())
     for note in report.notes():
@@ -113,7 +110,7 @@ def benchmark_command(
     from magictalk.metrics.benchmark import benchmark
 
     try:
-        with _progress() as progress:
+        with progress() as told:
             result = benchmark(
                 systems,
                 data,
@@ -126,7 +123,7 @@ def benchmark_command(
                 weights=weights,
                 every=every,
                 seed=seed,
-                progress=progress,
+                progress=told,
             )
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -140,37 +137,13 @@ def benchmark_command(
     _write(markdown, result.markdown)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal, nothing where stderr is a file; yields what is told of what is done, and of how much."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
-
-
 def _check_outputs(*paths: Path | None, overwrite: bool) -> None:
-    for path in (p for p in paths if p is not None):
-        if path.is_dir():
-            raise OptionError(f"{path} is a folder; expected a file name")
-        if path.exists() and not overwrite:
-            raise OptionError(f"{path} exists; give another name, or --overwrite")
-        if not path.parent.is_dir():
-            raise OptionError(f"no folder at {path.parent}; create it first")
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise OptionError(f"nothing may be written to {path.parent}; check its permissions")
+    for path in paths:
+        if path is not None:
+            check_free(path, overwrite)
 
 
 def _write(path: Path | None, text: Callable[[], str]) -> None:
-    """Write a text, whole or not at all."""
-    if path is None:
-        return
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text(), "utf-8")
-        os.replace(part, path)
-    except OSError as cause:
-        raise OptionError(f"cannot write {path}: {cause.strerror or cause}") from cause
-    finally:
-        part.unlink(missing_ok=True)
+    if path is not None:
+        with whole(path, overwrite=True) as part:  # that it may be replaced was made sure of before the work
+            part.write_text(text(), "utf-8")

@@ -57,20 +57,28 @@ def find_videos(raw: Sequence[Path]) -> list[Path]:
     Raises:
         DatasetError: when one of them does not exist, or there is no video.
     """
-    found: set[Path] = set()
-    for path in raw:
+    found: dict[Path, Path] = {}  # under the names given, a file that is linked twice once
+    for path in map(_absolute, raw):
         if not path.exists():
             raise DatasetError(f"no file or folder at {path}; expected raw videos")
-        found |= {p.resolve() for p in _inside(path)} if path.is_dir() else {path.resolve()}
+        for video in sorted(_inside(path)) if path.is_dir() else [path]:
+            found.setdefault(video.resolve(), video)
     if not found:
         raise DatasetError(f"no video in {', '.join(map(str, raw))}; expected files such as .mp4, .mov or .webm")
-    return sorted(found)
+    return sorted(found.values())
+
+
+def _absolute(path: Path) -> Path:
+    """Without ``..``, links left as they are."""
+    return Path(os.path.abspath(path))
 
 
 def _inside(folder: Path) -> list[Path]:
     files: list[Path] = []
+    walked = {os.path.realpath(folder)}  # links may lead in circles
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".")]
+        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(Path(place, f)) not in walked]
+        walked |= {os.path.realpath(Path(place, f)) for f in folders}
         files += [Path(place, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
     return [f for f in files if f.is_file()]
 
@@ -88,12 +96,12 @@ def find_sources(raw: Sequence[Path], manifest: Path | None = None) -> list[Sour
     """
     paths = find_videos(raw)
     root = (
-        raw[0].resolve() if len(raw) == 1 and raw[0].is_dir() else Path(os.path.commonpath([p.parent for p in paths]))
+        _absolute(raw[0]) if len(raw) == 1 and raw[0].is_dir() else Path(os.path.commonpath([p.parent for p in paths]))
     )
     names = [p.relative_to(root).as_posix() for p in paths]
     rows = {} if manifest is None else read_manifest(manifest)
     return [
-        Source(path, name, key, **rows.get(path, {}))
+        Source(path, name, key, **rows.get(path.resolve(), {}))
         for path, name, key in zip(paths, names, unique_keys(names), strict=True)
     ]
 

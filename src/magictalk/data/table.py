@@ -34,7 +34,7 @@ class ClipRecord:
         brightness: mean luma of the face, 0..1.
         quality: a learned assessor's score, where one was given.
         sync_score: mean cosine similarity of sound and lips at the best offset, -1..1.
-        sync_distance, sync_confidence: Sync-D and Sync-C (magictalk).
+        sync_distance, sync_confidence: Sync-D and Sync-C (magictalk), or LSE-D and LSE-C where SyncNet judged.
         offset_s: the mouth at t matched the sound at t + this, before any correction.
         corrected: whether the sound was moved by it.
         shard: file that holds the clip.
