@@ -1,6 +1,7 @@
 #!/bin/sh
-# Trains what src/magictalk/assets/sync holds. From the repository's root, with the data folder beside it. The dataset
-# is built without judging lip-sync: training aligns its clips by itself.
+# Trains the lip-sync expert of src/magictalk/assets/sync; its card says in what its own run differed. From the
+# repository's root, with the data folder beside it. The dataset is built without judging lip-sync: training aligns
+# its clips by itself.
 set -eu
 magictalk data build ../shared/data/videos -o out/sync/dataset --no-sync
 python -m magictalk.train.sync --data out/sync/dataset -o out/sync/weights

@@ -128,8 +128,10 @@ def test_verdicts() -> None:
     assert verdict(_sync(0.12), max_offset_s=0.1)[0] == "drop"
     assert verdict(_sync(0.5))[0] == "drop"
     assert verdict(_sync(0.12, steady=False))[0] == "drop"
-    kind, reason = verdict(_sync(score=0.02, confidence=0.02))
-    assert kind == "drop" and "do not follow" in reason
+    assert verdict(_sync(0.03), max_offset_s=0)[0] == "keep"
+    assert verdict(_sync(0.06), max_offset_s=0)[0] == "drop"
+    assert verdict(_sync(score=0.02, confidence=0.02)) == ("drop", "lips do not follow the sound")
+    assert verdict(_sync(0.44)) == verdict(_sync(-0.37))  # no figures of the clip's own
 
 
 def test_a_mouth_crop_does_not_depend_on_the_heads_place_size_and_roll(astronaut: np.ndarray) -> None:

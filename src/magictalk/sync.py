@@ -363,17 +363,19 @@ MAX_OFFSET_S = 0.3
 def verdict(sync: Sync, max_offset_s: float = MAX_OFFSET_S) -> tuple[Literal["keep", "correct", "drop"], str]:
     """What a data filter should do with a clip, and why in a few words (none where it is kept).
 
+    The same cause always has the same words, without the clip's own figures.
+
     Args:
         sync: what the judge found.
-        max_offset_s: the largest offset to correct, seconds.
+        max_offset_s: the largest offset to correct, seconds; up to ``KEEP_OFFSET_S`` nothing is ever corrected, and
+            an offset within that is no reason to drop either.
     """
     if sync.score + sync.confidence < KEEP_SCORE or sync.confidence < FLAT_CONFIDENCE:
-        figures = f"score {sync.score:.2f}, confidence {sync.confidence:.2f}"
-        return "drop", f"lips do not follow the sound ({figures})"
+        return "drop", "lips do not follow the sound"
     if abs(sync.offset_s) <= KEEP_OFFSET_S:
         return "keep", ""
     if not sync.steady:
-        return "drop", f"sound is off by {sync.offset_s:+.2f} s, not steadily"
+        return "drop", "sound is off, not steadily"
     if abs(sync.offset_s) > max_offset_s:
-        return "drop", f"sound is off by {sync.offset_s:+.2f} s (expected {max_offset_s:g} s or less)"
-    return "correct", f"sound is off by {sync.offset_s:+.2f} s"
+        return "drop", f"sound is off (expected {max_offset_s:g} s or less)"
+    return "correct", "sound is off"

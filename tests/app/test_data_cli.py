@@ -65,3 +65,35 @@ def test_nothing_usable_is_a_dataset_of_nothing_with_reasons(capsys, tmp_path, r
     assert "complete already; nothing to do" in capsys.readouterr().out
     main([*command[:4], str(tmp_path / "e"), *command[5:], "--no-manifest"])
     assert capsys.readouterr().out.startswith("1 video, no manifest")
+
+
+def test_alone_it_prints_its_help(capsys):
+    main(["data"])
+    out, err = capsys.readouterr()
+    assert "build" in out and not err
+
+
+def test_each_folder_has_its_own_manifest(capsys, tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.mp4").touch()
+        (tmp_path / name / "manifest.csv").write_text(f"file,identity\n{name}.mp4,{name}\n")
+    command = ["build", tmp_path / "x", tmp_path / "y", "-o", tmp_path, "--no-sync"]
+    _, out, _ = run(capsys, *command)
+    assert out.startswith("2 videos; ") and "describe 2 of them" in out and out.count("manifest.csv") == 2
+
+
+def test_an_unusable_manifest_that_nobody_gave_can_be_left_out(capsys, tmp_path, raw):
+    (raw / "manifest.csv").write_text("name\na.mp4\n")
+    _, _, err = run(capsys, "build", raw, "-o", tmp_path / "d")
+    assert "expected one named file" in err and "--no-manifest" in err and err.count("\n") == 1
+    _, _, err = run(capsys, "build", raw, "-o", tmp_path / "d", "--manifest", raw / "manifest.csv")
+    assert "--no-manifest" not in err
+
+
+def test_the_time_it_took_is_told_only_of_work_done_at_one_go(capsys, tmp_path, shared):
+    video = min((shared / "videos").rglob("*.mp4"), key=lambda p: p.stat().st_size)
+    command = ["data", "build", str(video), "-o", str(tmp_path / "d"), "--no-sync", "--no-manifest", "--workers", "1"]
+    for told in (True, False):
+        main(command)
+        assert ("time per minute" in capsys.readouterr().out) == told

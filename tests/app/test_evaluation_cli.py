@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from scipy.io import wavfile
 import magictalk
 from magictalk import Speech
 from magictalk.app.cli import main
-from magictalk.video import VideoWriter
+from magictalk.video import VideoWriter, read_frames
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,9 @@ def fails(run, tmp_path):
 
 
 def test_a_video_against_itself(run, files, tmp_path):
-    outputs = [part for name in ("json", "csv", "markdown") for part in (f"--{name}", tmp_path / f"figures.{name}")]
+    outputs = [
+        part for name in ("json", "csv", "markdown", "drift") for part in (f"--{name}", tmp_path / f"figures.{name}")
+    ]
     talk = files / "talk.mp4"
     code, out, err = run("evaluate", talk, "--reference", talk, "--phonemes", files / "phones.csv", *outputs)
     assert (code, err) == (0, "")
@@ -75,7 +79,12 @@ def test_a_video_against_itself(run, files, tmp_path):
     with (tmp_path / "figures.csv").open(newline="") as file:
         assert [row["figure"] for row in csv.DictReader(file)] == list(rows)
     assert "| SSIM | ↑ | 1 |" in (tmp_path / "figures.markdown").read_text()
-    assert len(list(tmp_path.iterdir())) == 3
+    with (tmp_path / "figures.drift").open(newline="") as file:
+        curve = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in curve] == list(range(0, len(list(read_frames(talk))), 5))
+    assert {row["clip"] for row in curve} == {"talk.mp4"} and float(curve[0]["similarity"]) == pytest.approx(1)
+    assert all(0.95 < float(row["similarity"]) <= 1 for row in curve)
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_without_a_real_video_a_portrait_tells_who_it_is(run, files):
@@ -118,6 +127,7 @@ def test_empty_folders_and_tiny_pictures(fails, files):
         (["--every", "0"], "--every"),
         (["--json", "no/figures.json"], "no folder at no"),
         (["--markdown", "/proc"], "is a folder"),
+        (["--drift", "no/drift.csv"], "no folder at no"),
     ],
 )
 def test_bad_options(fails, files, arguments, says):
@@ -161,3 +171,12 @@ def test_help(run):
     for command in ("evaluate", "benchmark"):
         code, out, err = run(command, "--help")
         assert code == 0 and f"magictalk {command}" in out and not err
+
+
+@pytest.mark.parametrize("command", [["evaluate", "a.mp4"], ["benchmark", "still", "--data", "there"]])
+def test_without_the_libraries_it_says_how_to_install_them(tmp_path, command):
+    script = "import sys; sys.modules['torchmetrics'] = None; from magictalk.app.cli import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", script, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    says = "error: figures need torchmetrics, which is not installed; pip install 'magictalk[metrics]'\n"
+    assert done.stderr == says and not list(tmp_path.iterdir())

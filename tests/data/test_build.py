@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from magictalk.data.settings import Settings
 from magictalk.data.sources import find_sources
 from magictalk.data.staging import Staging
 from magictalk.data.table import TABLE, as_json, read_table
-from magictalk.errors import DatasetError, WeightsError
+from magictalk.errors import DatasetError, MissingDependencyError, WeightsError
 from magictalk.video import read_frames
 
 SETTINGS = Settings(size=64, sync="none", shard_mb=0.4)
@@ -125,11 +127,9 @@ def test_more_workers_make_the_same_bytes(plain, raw, tmp_path):
 
 
 def test_ray_makes_the_same_bytes(plain, raw, tmp_path):
-    ray = pytest.importorskip("ray")
-    try:
-        build(find_sources([raw]), tmp_path / "d", SETTINGS, RayRunner("local", 2))
-    finally:
-        ray.shutdown()
+    pytest.importorskip("ray")
+    with closing(RayRunner("local", 2)) as runner, closing(RayRunner("local", 2)):  # the second finds the first's
+        build(find_sources([raw]), tmp_path / "d", SETTINGS, runner)
     assert content(tmp_path / "d") == content(plain)
 
 
@@ -315,6 +315,60 @@ def test_what_a_stage_lacks_is_said_before_anything_is_written(raw, tmp_path):
         with pytest.raises(WeightsError):
             build(find_sources([raw]), tmp_path / "d", settings, LocalRunner(1))
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("library", ["jinja2", "pyarrow", "scenedetect", "webdataset"])
+def test_a_library_that_is_missing_is_named_before_anything_is_written(raw, tmp_path, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingDependencyError, match=rf"{library}.*pip install 'magictalk\[data\]'"):
+        build(find_sources([raw]), tmp_path / "d", SETTINGS, LocalRunner(1))
+    assert not (tmp_path / "d").exists()
+
+
+def test_what_a_stage_lacks_midway_is_not_blamed_on_the_video(raw, tmp_path, monkeypatch):
+    staging, source = Staging(tmp_path / "d"), find_sources([raw])[0]
+    staging.prepare()
+    monkeypatch.setitem(sys.modules, "scenedetect.detectors", None)
+    with pytest.raises(MissingDependencyError):
+        SourceCutter(SETTINGS, tmp_path / "d")(source)
+    assert not staging.has_plan(source.key)
+
+    process = ClipProcessor(SETTINGS, tmp_path / "d")
+    monkeypatch.setattr(process, "_make", raising(WeightsError("no weights")))
+    with pytest.raises(WeightsError):
+        process(Clip(source.path, source.record()))
+    assert not staging.has(source.record().key)
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
+
+
+def test_a_machine_that_does_not_see_the_videos_or_the_dataset_stops_the_job(raw, tmp_path):
+    source, staging = find_sources([raw])[0], Staging(tmp_path / "d")
+    cut, process = SourceCutter(SETTINGS, tmp_path / "d"), ClipProcessor(SETTINGS, tmp_path / "d")
+    elsewhere = Path("/elsewhere/a.mp4")
+    for _ in range(2):  # first the folder is missing, then the video
+        with pytest.raises(DatasetError, match=r"is not to be seen on .*; every machine needs the same paths"):
+            cut(replace(source, path=elsewhere))
+        with pytest.raises(DatasetError, match="is not to be seen on"):
+            process(Clip(elsewhere, source.record()))
+        staging.prepare()
+    assert not staging.has_plan(source.key) and not staging.has(source.record().key)
+
+
+def test_a_dataset_that_cannot_be_read_or_written_is_told_in_one_line(plain, raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "iterdir", raising(PermissionError(13, "Permission denied", "there")))
+    with pytest.raises(DatasetError, match=r"there cannot be read \(Permission denied\)"):
+        build(find_sources([raw]), plain, SETTINGS, LocalRunner(1))
+    monkeypatch.undo()
+    (tmp_path / "d" / ".work").mkdir(parents=True)
+    (tmp_path / "d" / ".work" / "sources").touch()  # where a folder must be
+    with pytest.raises(DatasetError, match=r"d cannot be written \(File exists\)"):
+        build(find_sources([raw]), tmp_path / "d", SETTINGS, LocalRunner(1))
 
 
 def test_a_learned_assessor_and_its_threshold(raw, tmp_path):

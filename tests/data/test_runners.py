@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -14,8 +15,8 @@ import psutil
 import pytest
 
 from magictalk.data.processing import load_assessor
-from magictalk.data.runners import LocalRunner
-from magictalk.errors import WeightsError
+from magictalk.data.runners import LocalRunner, RayRunner
+from magictalk.errors import DatasetError, WeightsError
 
 CALL = partial(methodcaller, "__call__")
 """Makes a worker that calls its item."""
@@ -46,6 +47,23 @@ def test_what_concerns_all_items_stops_the_job(tmp_path):
         list(LocalRunner(2).run(CALL, items))
     assert time.monotonic() - begun < 15  # the others were not waited for
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"), [(partial(int, "one"), "ValueError: invalid literal"), (partial(os._exit, 3), "exit code 3")]
+)
+def test_a_worker_that_cannot_start_stops_the_job(tmp_path, factory, reason):
+    with pytest.raises(DatasetError, match=rf"a worker cannot start \({reason}"):
+        list(LocalRunner(2).run(factory, [None] * 3))
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_cannot_start_stops_the_job_on_ray_too():
+    ray = pytest.importorskip("ray")
+    reason = r"a worker cannot start \(ValueError: invalid literal"
+    with closing(RayRunner("local", 1)) as runner, pytest.raises(DatasetError, match=reason):
+        list(runner.run(partial(int, "one"), [None] * 2))
+    assert not ray.is_initialized()  # and test_build.py starts another
 
 
 def test_sums_come_out_alike_in_every_process(tmp_path):

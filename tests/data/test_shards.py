@@ -9,6 +9,7 @@ import pytest
 import webdataset
 
 from magictalk.data.shards import assign_shards, write_shards
+from magictalk.data.sources import unique_keys
 from magictalk.data.staging import Staging
 from magictalk.data.table import ClipRecord
 
@@ -58,6 +59,21 @@ def test_webdataset_reads_them(tmp_path):
         assert {"mp4", "wav", "npz", "json"} <= set(sample)
         described = json.loads(sample["json"])
         assert described["key"] == sample["__key__"] and described["shard"].startswith(f"shards/{described['split']}")
+
+
+def test_the_longest_names_fit(tmp_path):
+    staging = Staging(tmp_path)
+    staging.prepare()
+    keys = unique_keys([f"{'deep folder/' * 20}{'long name ' * 20}{i}.mp4" for i in range(2)])
+    records = [ClipRecord(f"{key}-0000", "x.mp4", split="train") for key in keys]
+    for record in records:
+        folder = staging.open(record.key)
+        for name in ("mp4", "wav", "npz"):
+            (folder / f"clip.{name}").write_bytes(b"x")
+        staging.close(folder, record)
+    assert sum(write_shards(assign_shards(records, staging, 1.0), tmp_path, staging)) == 2
+    samples = webdataset.WebDataset(str(tmp_path / "shards" / "train-000000.tar"), shardshuffle=False)
+    assert [s["__key__"] for s in samples] == [r.key for r in records]
 
 
 def test_entries_carry_no_time_owner_or_place(tmp_path):

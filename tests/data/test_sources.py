@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magictalk.data.sources import find_manifest, find_sources, unique_keys
+from magictalk.data.sources import ManifestError, find_manifest, find_sources, unique_keys
 from magictalk.errors import DatasetError
 
 
@@ -55,7 +55,7 @@ def test_keys_are_fit_for_archives_and_unique(names):
     names = sorted(set(names))
     keys = unique_keys(names)
     assert len(set(keys)) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,110}", key) for key in keys)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,90}", key) for key in keys)
     assert keys == unique_keys(names)
 
 
@@ -74,6 +74,14 @@ def test_manifest_describes_the_videos_it_lists(tmp_path):
     assert find_manifest([tmp_path / "videos" / "a.mp4"]) == found
 
 
+def test_several_manifests_add_up_and_the_first_one_counts(tmp_path):
+    touch(tmp_path, "x/a.mp4", "y/b.mp4")
+    (tmp_path / "x" / "manifest.csv").write_text("file,identity\na.mp4,ann\n")
+    (tmp_path / "y" / "manifest.csv").write_text("file,identity\nb.mp4,bob\n../x/a.mp4,zoe\n")
+    found = find_sources([tmp_path], tmp_path / "x" / "manifest.csv", tmp_path / "y" / "manifest.csv")
+    assert [s.identity for s in found] == ["ann", "bob"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("name,split\na.mp4,train\n", "expected one named file"), ("file,split\na.mp4,../x\n", "split named '../x'")],
@@ -81,9 +89,9 @@ def test_manifest_describes_the_videos_it_lists(tmp_path):
 def test_malformed_manifest(tmp_path, content, message):
     touch(tmp_path, "a.mp4")
     (tmp_path / "list.csv").write_text(content)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(ManifestError, match=message):
         find_sources([tmp_path], tmp_path / "list.csv")
-    with pytest.raises(DatasetError, match="cannot be read as a manifest"):
+    with pytest.raises(ManifestError, match="cannot be read as a manifest"):
         find_sources([tmp_path], tmp_path / "none.csv")
 
 

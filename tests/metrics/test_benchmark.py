@@ -18,11 +18,13 @@ from magictalk import Speech
 from magictalk.data.conform import annotate, write_sound, write_video
 from magictalk.data.table import TABLE, ClipRecord, as_json, write_table
 from magictalk.errors import DatasetError, OptionError, VideoError
-from magictalk.face.landmarks import FaceTracker
+from magictalk.face.landmarks import FaceDetector, FaceTracker
 from magictalk.face.rig import Rig
 from magictalk.metrics import benchmark as module
 from magictalk.metrics.benchmark import benchmark
-from magictalk.metrics.comparison import BEYOND, PAPERS, REAL, SPEED
+from magictalk.metrics.comparison import BEYOND, CONFIDENCES, PAPERS, REAL, SPEED, Comparison, Row
+from magictalk.metrics.protocols import cross_identity, open_set
+from magictalk.metrics.report import Figure
 from magictalk.video import probe, read_frames
 
 SIZE = 192
@@ -207,12 +209,55 @@ def test_the_open_set_is_every_portrait_with_every_voice(dataset, tmp_path, astr
     assert math.isnan(found.rows["grid"][1].figures["E-FID (ARKit)"].value)
 
 
-def test_more_confident_than_the_real_videos_is_a_warning(done):
-    _, found = done
-    real, rig = found.rows["self"][:2]
-    name = "Sync-C (magictalk)"
-    above = rig.figures[name].value > real.figures[name].value
-    assert above == any(f"{name} of rig (self) is above the ground truth's" in remark for remark in found.remarks())
+@pytest.mark.parametrize("name", CONFIDENCES)
+def test_more_confident_than_the_real_videos_is_a_warning(name):
+    def row(system: str, confidence: float) -> Row:
+        return Row(
+            system, {figure: Figure(figure, 1.0) for figure in (*PAPERS, *BEYOND)} | {name: Figure(name, confidence)}
+        )
+
+    rows = [row(REAL, 5.0), row("loud", 5.1), row("honest", 4.9), row("unknown", math.nan)]
+    assert Comparison({"self": rows}).remarks() == [
+        f"warning: {name} of loud (self) is above the ground truth's, which is no success: never tune to one figure"
+    ]
+
+
+def test_a_network_that_comes_later_adds_its_figures(dataset, tmp_path, weights):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    asked = {"output": tmp_path / "out", "protocols": ["self"], "limit": 1, "weights": folder}
+    before = benchmark(["still"], dataset, **asked).rows["self"][1].figures
+    assert math.isnan(before["LPIPS"].value) and math.isnan(before["FID"].value)
+    for name in ("lpips", "inception"):
+        shutil.copytree(weights / name, folder / name)
+    after = benchmark(["still"], dataset, **asked).rows["self"][1].figures
+    assert after["LPIPS"].value > 0 and after["FID"].value > 0 and after["FID"].n == 1
+    assert after["SSIM"].value == pytest.approx(before["SSIM"].value)
+    assert after[SPEED].value == before[SPEED].value
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").rglob("*.json")}
+    shutil.rmtree(folder / "lpips")
+    again = benchmark(["still"], dataset, **asked).rows["self"][1].figures
+    assert math.isnan(again["LPIPS"].value) and again["FID"].value == after["FID"].value
+    assert all(path.stat().st_mtime_ns == time for path, time in results.items())
+
+
+def test_files_of_one_name_are_different_portraits_and_voices(tmp_path, astronaut):
+    portraits, voices = tmp_path / "portraits", tmp_path / "voices"
+    portraits.mkdir(), voices.mkdir()
+    for name in ("a.jpg", "a.png"):
+        Image.fromarray(astronaut).save(portraits / name)
+    for name in ("v.wav", "v.flac"):
+        write_sound(voices / "v.wav", np.zeros(16000, np.float32))
+        (voices / name).write_bytes((voices / "v.wav").read_bytes())
+    cases, passed = open_set(portraits, voices, 1.0, tmp_path / "cut", FaceDetector())
+    assert not passed and len({case.key for case in cases}) == 4
+    assert len(list((tmp_path / "cut").iterdir())) == 2
+
+
+def test_one_person_cannot_say_the_words_of_another(tmp_path):
+    clips = [module.TestClip(key, "ann", tmp_path) for key in ("a", "b")]
+    with pytest.raises(DatasetError, match=r"all 2 test clips show 'ann'; .* give --protocol self"):
+        cross_identity(clips)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +266,8 @@ def test_more_confident_than_the_real_videos_is_a_warning(done):
         ({"systems": ["mcdm2"]}, OptionError, "no system named 'mcdm2'"),
         ({"protocols": ["sideways"]}, OptionError, "no protocol named 'sideways'; expected self, cross, grid"),
         ({"protocols": ["grid"]}, OptionError, "--portraits FOLDER and --voices FOLDER"),
+        ({"portraits": "nowhere"}, OptionError, "belong together; give both --portraits FOLDER and --voices FOLDER"),
+        ({"voices": "nowhere", "protocols": ["self"]}, OptionError, "belong together"),
         ({"data": "nowhere"}, DatasetError, "no folder at"),
         ({"portraits": "nowhere", "voices": "nowhere"}, DatasetError, "no folder at"),
     ],

@@ -58,7 +58,7 @@ FRAMEWISE = {
 }
 CLIPWISE = {
     "ADFD": (ADFD, lambda p: [(*MESHES[:, :7], 500.0), (*MESHES[:, 7:], 500.0)]),
-    "identity drift": (IdentityDrift, lambda p: [(RNG.uniform(size=50),), (RNG.uniform(size=50),)]),
+    "identity drift": (IdentityDrift, lambda p: [(RNG.uniform(size=300),), (RNG.uniform(size=300),)]),
     "silent lips": (SilentLips, lambda p: [(GAP, GAP + 1, SILENT), (GAP[::-1], GAP + 1, SILENT)]),
     "flicker": (Flicker, lambda p: [(p[0],), (p[1],)]),
     "emotion accuracy": (EmotionAccuracy, lambda p: [(p[0], "angry"), (p[1], "sad")]),
@@ -111,7 +111,8 @@ def test_what_needs_a_network_says_so_and_how_to_get_it(kind, tmp_path):
     assert kind.needs in NETWORKS
     with pytest.raises(NotComputed, match=r"^needs .+, get it with: ") as caught:
         kind(tmp_path)
-    assert str(tmp_path / kind.needs) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(tmp_path / kind.needs) in str(caught.value) and "--weights" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_every_network_serves_a_figure():

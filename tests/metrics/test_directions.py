@@ -13,9 +13,13 @@ import pytest
 
 import magictalk
 from magictalk import Speech
+from magictalk.face.landmarks import FaceTracker
+from magictalk.face.rig import inner_lip_gap
 from magictalk.metrics.footage import Footage
-from magictalk.metrics.rules import RULES
+from magictalk.metrics.functional.identity import drift
+from magictalk.metrics.rules import RULES, Asked
 from magictalk.metrics.scoring import Scorer, Scores, frechet
+from magictalk.motion import ARKIT, Motion
 from magictalk.video import read_frames
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "videos" / "open"
@@ -76,6 +80,21 @@ def turns_blue(clip: Clip) -> Clip:
     return [(frame + w).clip(0, 255).astype(np.uint8) for frame, w in zip(frames, weights, strict=True)], samples
 
 
+def silenced(clip: Clip) -> Clip:
+    frames, samples = clip
+    spoken = np.abs(samples) > 0.1 * np.abs(samples).max()
+    first, last = np.flatnonzero(spoken)[[0, -1]]
+    quiet = slice(first + (last - first) // 3, last)
+    return frames, np.concatenate([samples[: quiet.start], np.zeros(quiet.stop - quiet.start), samples[last:]])
+
+
+def agape(clip: Clip) -> Clip:
+    frames, _ = clip
+    track = FaceTracker()
+    widest = int(inner_lip_gap(np.stack([track(frame).landmarks for frame in frames])).argmax())
+    return [frames[widest]] * len(frames), silenced(clip)[1]
+
+
 def flickers(clip: Clip) -> Clip:
     frames, samples = clip
     return [(frame.astype(int) + 8 * (t % 2)).clip(0, 255).astype(np.uint8) for t, frame in enumerate(frames)], samples
@@ -95,12 +114,15 @@ def scored(real) -> Callable[[Callable[[Clip], Clip]], Scores]:
     def footage(clip: Clip) -> Footage:
         return Footage("clip", lambda: iter(clip[0]), Speech.from_array(clip[1], RATE))
 
-    return cache(lambda spoil: scorer(footage(spoil(real)), footage(real)))
+    somewhere = Asked(spans=[(0.0, len(real[0]) / 25)])
+    return cache(lambda spoil: scorer(footage(spoil(real)), footage(real), asked=somewhere))
 
 
 def value(scores: Scores, figure: str) -> float:
     if figure == "E-FID (ARKit)":
         return frechet(figure, [scores.features], [scores.real_features])
+    if figure == "identity drift":
+        return drift(scores.likeness, fps=1)  # as if the clip were slow enough to be long enough
     return scores.values[figure]
 
 
@@ -126,6 +148,7 @@ WORSE = {
     frozen: ["PSNR", "SSIM", "M-LMD", "F-LMD", "ADFD", "E-FID (ARKit)", "Sync-C (magictalk)", "Sync-D (magictalk)"],
     turns_blue: ["PSNR", "SSIM", "identity drift"],
     flickers: ["PSNR", "flicker"],
+    agape: ["bilabial closure"],
     somebody_else: ["PSNR", "SSIM", "F-LMD", "M-LMD", "ADFD", "E-FID (ARKit)", "Face-sim (dlib)", "Sync-C (magictalk)"],
 }
 """What each spoilt version makes worse."""
@@ -162,3 +185,42 @@ def test_a_late_sound_is_found_to_be_late_by_as_much(scored):
 
 def test_a_frozen_face_neither_blinks_nor_flickers(scored):
     assert value(scored(frozen), "blinks") == 0 and value(scored(frozen), "flicker") == pytest.approx(0, abs=1e-6)
+
+
+def test_lips_that_talk_in_silence_score_worse_than_lips_at_rest(scored):
+    assert value(scored(agape), "silent lips") == pytest.approx(0, abs=1e-3)
+    assert value(scored(silenced), "silent lips") > 0.02
+
+
+def test_blinks_are_counted_and_timed(astronaut):
+    scorer, head = Scorer(), np.ascontiguousarray(astronaut[0:288, 80:368])
+
+    def blinking(*blinks: tuple[int, int]) -> Scores:
+        """Of a face that shuts its eyes from one frame up to another, in two seconds."""
+        coefficients = np.zeros((50, len(ARKIT)), np.float32)
+        for start, stop in blinks:
+            coefficients[start:stop, [ARKIT.index("eyeBlinkLeft"), ARKIT.index("eyeBlinkRight")]] = 1
+        frames = list(magictalk.animate(head, motion=Motion(coefficients)).frames())
+        return scorer(Footage("blinking", lambda: iter(frames)))
+
+    once, twice = blinking((10, 14)).values, blinking((10, 18), (30, 38)).values
+    assert once["blinks"] == pytest.approx(30) and twice["blinks"] == pytest.approx(60)
+    assert once["blink length"] == pytest.approx(4 / 25, abs=0.04)
+    assert twice["blink length"] == pytest.approx(8 / 25, abs=0.04)
+
+
+def test_figures_of_networks_move_the_right_way(real, weights):
+    """With stand-ins that see colours and differences of pictures, which is what is spoilt here."""
+    scorer, frames = Scorer(weights), real[0][:32]
+
+    def footage(frames: list[np.ndarray]) -> Footage:
+        return Footage("clip", lambda: iter(frames))
+
+    def figures(spoil: Callable[[Clip], Clip]) -> dict[str, float]:
+        scores = scorer(footage(spoil((frames, real[1]))[0]), footage(frames))
+        return {figure.figure: figure.value for figure in scorer.figures([scores])}
+
+    good, bad = figures(same), figures(turns_blue)
+    for name in ("FID", "FVD", "LPIPS"):
+        assert good[name] == pytest.approx(0, abs=1e-3) and bad[name] > good[name] + 1e-3, name
+    assert bad["DINO"] < good["DINO"] - 1e-4

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -37,6 +39,18 @@ def test_folders_are_paired_by_name(tmp_path):
     assert [(p.generated.name, p.reference.name) for p in pairs] == [("a.webm", "a.mov"), ("b.mp4", "b.mkv")]
     assert [remark.split()[2] for remark in remarks] == ["only.mp4", "other.mp4"]
     assert len(find_pairs(ours, None)[0]) == 3
+
+
+def test_sub_folders_are_part_of_the_name(tmp_path):
+    for folder, suffix in (("ours", "mp4"), ("theirs", "mov")):
+        for person in ("ann", "ben"):
+            (tmp_path / folder / person).mkdir(parents=True)
+            (tmp_path / folder / person / f"take.1.{suffix}").touch()
+    (tmp_path / "theirs" / "take.1.mov").touch()
+    pairs, remarks = find_pairs(tmp_path / "ours", tmp_path / "ours" / ".." / "theirs")
+    assert [pair.name for pair in pairs] == ["ann/take.1.mp4", "ben/take.1.mp4"]
+    assert [pair.reference.parent.name for pair in pairs] == ["ann", "ben"]
+    assert len(remarks) == 1 and remarks[0].startswith("left out: take.1.mov has no partner in")
 
 
 def test_what_cannot_be_paired(tmp_path):
@@ -114,3 +128,44 @@ def test_when_nothing_can_be_measured_the_first_reason_is_told(tmp_path):
         evaluate(folder)
     with pytest.raises(VideoError, match=r"a.mp4 is empty"):
         evaluate(folder / "a.mp4")
+
+
+def film(path: Path, frames: list[np.ndarray], times_ms: list[int], pix_fmt: str = "yuv420p") -> Path:
+    """A file of frames at any times, made by PyAV alone."""
+    with av.open(str(path), "w") as container:
+        height, width = frames[0].shape[:2]
+        stream = container.add_stream("libx264", rate=25, width=width, height=height, pix_fmt=pix_fmt)
+        stream.options = {"crf": "12"}
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for picture, time in zip(frames, times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_files_as_phones_and_cameras_make_them_are_the_same_video(tmp_path, talk):
+    frames = [np.ascontiguousarray(frame[:, 16:112]) for frame in read_frames(talk)]  # upright
+    steady = [40 * k for k in range(len(frames))]
+    ours, theirs = touch(tmp_path / "ours"), touch(tmp_path / "theirs")
+    for name in ("deep", "turned", "uneven"):
+        film(theirs / f"{name}.mp4", frames, steady)
+    film(ours / "deep.mp4", frames, steady, "yuv420p10le")
+    kept = [k for k in range(len(frames)) if k % 4 != 2]
+    film(ours / "uneven.mp4", [frames[k] for k in kept], [steady[k] for k in kept])
+    lying = bytearray(film(ours / "turned.mp4", [np.rot90(frame) for frame in frames], steady).read_bytes())
+    matrix = lying.index(b"tkhd") + 4 + 40  # says: show it turned clockwise by a quarter
+    for place, number in zip((0, 4, 12, 16), (0, 1, -1, 0), strict=True):
+        lying[matrix + place : matrix + place + 4] = (number * 65536).to_bytes(4, "big", signed=True)
+    (ours / "turned.mp4").write_bytes(lying)
+    for name, least in (("deep", 0.98), ("turned", 0.98), ("uneven", 0.95)):
+        report = evaluate(ours / f"{name}.mp4", theirs / f"{name}.mp4")
+        figures = {figure.figure: figure.value for figure in report.figures}
+        assert figures["SSIM"] > least and figures["F-LMD"] < 1 and figures["faces lost"] == 0, name
+        assert len(report.remarks) == 2, report.remarks  # the rules alone: neither stretched nor too long
+
+
+def test_an_emotion_that_the_classifier_does_not_know_is_told_before_the_work(tmp_path, weights):
+    with pytest.raises(OptionError, match="emotion 'bored'; the classifier knows angry, happy, sad"):
+        evaluate(touch(tmp_path / "ours", "a.mp4", "b.mp4"), emotion="bored", weights=weights, progress=pytest.fail)

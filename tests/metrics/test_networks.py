@@ -27,6 +27,7 @@ def test_none_is_downloaded(monkeypatch):
         with pytest.raises(NotComputed, match=r"^needs ") as caught:
             find(name)
         assert network.title in str(caught.value) and f"WEIGHTS/{name}" in str(caught.value)
+        assert str(caught.value).endswith("; then give --weights WEIGHTS")
 
 
 def test_the_hubs_cache_is_looked_into(weights, hub_cache):

@@ -9,6 +9,7 @@ import torch
 
 from magictalk.data import conform
 from magictalk.data.table import TABLE, ClipRecord, as_json, write_table
+from magictalk.errors import DatasetError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.rig import Rig
 from magictalk.motion import ARKIT
@@ -208,3 +209,9 @@ def test_a_dataset_gives_clips_faces_and_rendered_mouths(dataset: Path) -> None:
     assert len(rendered) == 2 and all(r.licence == "noncommercial" for r in rendered)
     assert all(r.crops is not None and len(r.crops) == len(r.coefficients) == 50 for r in rendered)
     assert rendered[0].offset_s == pytest.approx(0.08)
+
+
+def test_what_cannot_teach_is_said_before_any_training(dataset: Path) -> None:
+    with pytest.raises(DatasetError, match="val"):
+        sync.run(dataset, dataset / "out", 0, pytest.fail)
+    assert not (dataset / "out").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,15 +16,17 @@ from magictalk.app.output import progress
 from magictalk.errors import OptionError
 
 if TYPE_CHECKING:
+    from magictalk.data.runners import Runner
     from magictalk.data.sources import Source
     from magictalk.data.table import ClipRecord
 
-app = typer.Typer(help="Turn raw videos into a training set.", no_args_is_help=True)
+app = typer.Typer(help="Turn raw videos into a training set.")
 
 
-@app.callback()
-def _common() -> None:
-    """Keeps ``build`` a command of its own while it is the only one."""
+@app.callback(invoke_without_command=True)
+def _common(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("build")
@@ -33,7 +37,7 @@ def build_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="CSV with columns file, identity, split, language, licence_class; else manifest.csv in or beside RAW.",
+            help="CSV with columns file, identity, split, language, licence_class; else manifest.csv in or by a RAW.",
         ),
     ] = None,
     no_manifest: Annotated[bool, typer.Option("--no-manifest", help="Use no manifest, even if there is one.")] = False,
@@ -45,7 +49,10 @@ def build_command(
     ] = None,
     min_quality: Annotated[float | None, typer.Option(help="Least score by --quality-model.")] = None,
     max_offset: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Sound that is off by this or less is moved; by more, dropped.")
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Sound that is off by this or less (and over 0.05) is moved; by more, dropped."
+        ),
     ] = 0.3,
     sync_model: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Judge lip-sync by SyncNet with these weights.")
@@ -59,10 +66,8 @@ def build_command(
     seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
 ) -> None:
     """Cut RAW into talking-head clips, drop bad ones, annotate the rest, and pack them for training."""
-    from magictalk.data.build import build, is_complete
-    from magictalk.data.runners import LocalRunner, RayRunner
+    from magictalk.data.build import build, is_begun, is_complete
     from magictalk.data.settings import Settings
-    from magictalk.data.sources import find_manifest, find_sources
 
     if manifest is not None and no_manifest:
         raise OptionError("--manifest and --no-manifest contradict each other; give one of them")
@@ -82,35 +87,57 @@ def build_command(
         shard_mb=shard_mb,
         seed=seed,
     )
-    chosen = None if no_manifest else manifest or find_manifest(raw)
-    sources = find_sources(raw, chosen)
-    print(_described(sources, chosen))
+    sources, manifests = _sources(raw, manifest, no_manifest)
+    print(_described(sources, manifests))
     if is_complete(sources, output, settings):
         print(f"{output} is complete already; nothing to do")
-    begun = time.monotonic()
-    many = workers or os.cpu_count() or 1
+    begun, new = time.monotonic(), not is_begun(output)
     try:
-        with progress() as told:
-            runner = LocalRunner(many) if ray is None else RayRunner(ray, many)
+        with progress() as told, _runner(ray, workers or os.cpu_count() or 1) as runner:
             records = build(sources, output, settings, runner, told)
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
-    _summarise(records, time.monotonic() - begun)
+    _summarise(records, time.monotonic() - begun if new else None)
     print(output)
 
 
-def _described(sources: list[Source], manifest: Path | None) -> str:
+@contextmanager
+def _runner(address: str | None, workers: int) -> Iterator[Runner]:
+    from magictalk.data.runners import LocalRunner, RayRunner
+
+    if address is None:
+        yield LocalRunner(workers)
+    else:
+        with closing(RayRunner(address, workers)) as runner:
+            yield runner
+
+
+def _sources(raw: Sequence[Path], manifest: Path | None, no_manifest: bool) -> tuple[list[Source], list[Path]]:
+    """The raw videos, and the manifests that describe them: the one given, or else those there are."""
+    from magictalk.data.sources import ManifestError, find_manifest, find_sources
+
+    if manifest is not None or no_manifest:
+        return find_sources(raw, manifest), [manifest] if manifest else []
+    found = list(dict.fromkeys(m for r in raw if (m := find_manifest([r]))))
+    try:
+        return find_sources(raw, *found), found
+    except ManifestError as error:
+        raise ManifestError(f"{error}; or give --no-manifest to use none") from error
+
+
+def _described(sources: list[Source], manifests: list[Path]) -> str:
     """One line on what is found."""
     videos = f"{len(sources)} video{'s' if len(sources) > 1 else ''}"
-    if manifest is None:
+    if not manifests:
         return f"{videos}, no manifest"
     known = sum(bool(s.identity or s.split) for s in sources)
-    return f"{videos}; {manifest} describes {known} of them"
+    names, verb = ", ".join(map(str, manifests)), "describes" if len(manifests) == 1 else "describe"
+    return f"{videos}; {names} {verb} {known} of them"
 
 
-def _summarise(records: list[ClipRecord], seconds: float) -> None:
-    """MCDM's Table 1 of the dataset, and what was dropped by which stage."""
+def _summarise(records: list[ClipRecord], seconds: float | None) -> None:
+    """MCDM's Table 1 of the dataset, and what was dropped by which stage; ``seconds`` when one run did all the work."""
     from rich.console import Console
     from rich.table import Table
 
@@ -129,7 +156,11 @@ def _summarise(records: list[ClipRecord], seconds: float) -> None:
             for split, share in found.splits.items()
         ),
         ("sound moved", sum(r.corrected for r in records if r.kept)),
-        ("time per minute of video", f"{seconds / max(1e-9, 60 * found.raw_hours):.1f} s"),
+        *(
+            [("time per minute of video", f"{seconds / (60 * found.raw_hours):.1f} s")]
+            if seconds and found.raw_hours
+            else []
+        ),
     ):
         table.add_row(name, str(value))
     console = Console()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 from magictalk.app.output import check_free, progress, whole
+from magictalk.errors import MissingDependencyError
 
 _WIDEST = 180
 """Characters that a table of all the papers' columns takes, however narrow the terminal."""
@@ -33,7 +35,7 @@ def evaluate_command(
     ],
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="REAL", help="The real video, or a folder of them, paired by name.", show_default=False),
+        typer.Option(metavar="REAL", help="The real video, or a folder of them, paired by path.", show_default=False),
     ] = None,
     portrait: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Who it should be, where there is no real video.")
@@ -49,11 +51,15 @@ def evaluate_command(
     json: _JSON = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write them as CSV.")] = None,
     markdown: _MARKDOWN = None,
+    drift: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write likeness to the person, frame by frame, as CSV.")
+    ] = None,
     overwrite: _OVERWRITE = False,
 ) -> None:
     """Measure GENERATED videos, against real ones where there are any."""
-    _check_outputs(json, csv, markdown, overwrite=overwrite)
-    from magictalk.metrics.evaluation import evaluate
+    _check_outputs(json, csv, markdown, drift, overwrite=overwrite)
+    with _extra():
+        from magictalk.metrics.evaluation import evaluate
 
     with progress() as told:
         report = evaluate(
@@ -70,7 +76,7 @@ def evaluate_command(
     Console().print(report.table())
     for note in report.notes():
         print(note)
-    for path, text_ in ((json, report.json), (csv, report.csv), (markdown, report.markdown)):
+    for path, text_ in ((json, report.json), (csv, report.csv), (markdown, report.markdown), (drift, report.drift)):
         _write(path, text_)
 
 
@@ -107,7 +113,8 @@ def benchmark_command(
 ) -> None:
     """Measure SYSTEMs on the test split of a dataset; run it again to go on with a job that broke off."""
     _check_outputs(json, markdown, overwrite=overwrite)
-    from magictalk.metrics.benchmark import benchmark
+    with _extra():
+        from magictalk.metrics.benchmark import benchmark
 
     try:
         with progress() as told:
@@ -135,6 +142,21 @@ def benchmark_command(
         print(remark)
     _write(json, result.json)
     _write(markdown, result.markdown)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say how to install the libraries that only figures need.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"figures need {error.name}, which is not installed; pip install 'magictalk[metrics]'"
+        ) from error
 
 
 def _check_outputs(*paths: Path | None, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +24,9 @@ from magictalk.data.runners import Runner, Worker
 from magictalk.data.settings import Settings
 from magictalk.data.shards import assign_shards, write_shards
 from magictalk.data.sources import Source
-from magictalk.data.staging import Staging, read_records, write_records
+from magictalk.data.staging import Staging, read_records, write_records, writing
 from magictalk.data.table import TABLE, ClipRecord, read_table, write_table
-from magictalk.errors import DatasetError
+from magictalk.errors import DatasetError, MissingDependencyError
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ def build(
 
     Raises:
         DatasetError: when the folder holds something else, a dataset of other videos or settings, or is being built.
+            Also when it cannot be written, a machine does not see it or a video, or a worker cannot start.
         MissingDependencyError, WeightsError: when a stage lacks what it needs; nothing is written then.
     """
     begun, dataset = time.monotonic(), dataset.resolve()  # workers may be elsewhere
@@ -66,34 +68,51 @@ def build(
     if is_complete(sources, dataset, settings):
         shutil.rmtree(staging.folder, ignore_errors=True)
         return read_table(dataset / TABLE)
-    ClipProcessor(settings, dataset)  # what it lacks is said before any work
-    with _explained(dataset), _alone(staging.folder):
-        staging.prepare()
-        _write_job(sources, dataset, settings)
+    _check_installed()
+    ClipProcessor(settings, dataset)  # what is lacking is said before any work
+    new = not is_begun(dataset)
+    with _alone(dataset, staging.folder):
+        with writing(dataset):
+            staging.prepare()
+            _write_job(sources, dataset, settings)
         final = staging.folder / "table.json"
         if not final.is_file():
             clips = _plan(sources, dataset, settings, runner, progress)
             made = _process(clips, dataset, settings, runner, progress)
-            embeddings = {r.key: _embedding(staging.clip(r.key)) for r in made if r.kept}
-            named = sorted(assign(made, embeddings, settings.seed), key=lambda r: r.key)
-            write_records(final, assign_shards(named, staging, settings.shard_mb))
-        records = read_records(final)
-        packed, kept = 0, sum(r.kept for r in records)
-        for count in write_shards(records, dataset, staging):
-            packed += count
-            progress("packing", packed, kept)
-        write_report(dataset, records, seconds_taken=time.monotonic() - begun)
-        write_table(records, dataset / TABLE)
-        shutil.rmtree(staging.folder)
+            with writing(dataset):
+                write_records(final, _finish(made, staging, settings))
+        with writing(dataset):
+            records = read_records(final)
+            packed, kept = 0, sum(r.kept for r in records)
+            for count in write_shards(records, dataset, staging):
+                packed += count
+                progress("packing", packed, kept)
+            write_report(dataset, records, seconds_taken=time.monotonic() - begun if new else None)
+            write_table(records, dataset / TABLE)
+            shutil.rmtree(staging.folder)
     return records
+
+
+def is_begun(dataset: Path) -> bool:
+    """Whether a dataset is in the folder already, finished or half-built."""
+    return (dataset / JOB).is_file()
 
 
 def is_complete(sources: Sequence[Source], dataset: Path, settings: Settings) -> bool:
     """Whether the folder holds this very dataset, finished.
 
     Raises:
-        DatasetError: when it holds anything but this dataset, finished or half-built.
+        DatasetError: when it holds anything but this dataset, finished or half-built, or cannot be read.
     """
+    try:
+        return _is_complete(sources, dataset, settings)
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or dataset} cannot be read ({error.strerror or error}); check it and its permissions"
+        ) from error
+
+
+def _is_complete(sources: Sequence[Source], dataset: Path, settings: Settings) -> bool:
     if dataset.exists() and not dataset.is_dir():
         raise DatasetError(f"{dataset} is a file; expected a folder for the dataset")
     there = {p.name for p in dataset.iterdir()} - {Staging(dataset).folder.name} if dataset.is_dir() else set()
@@ -122,6 +141,16 @@ def is_complete(sources: Sequence[Source], dataset: Path, settings: Settings) ->
     return TABLE in there
 
 
+def _check_installed() -> None:
+    for library in ("jinja2", "pyarrow", "scenedetect", "webdataset"):
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"datasets need {library}, which cannot be imported ({error}); pip install 'magictalk[data]'"
+            ) from error
+
+
 def _job(sources: Sequence[Source], settings: Settings) -> dict[str, Any]:
     videos = [[s.name, s.path.stat().st_size, s.identity, s.split, s.language, s.licence] for s in sources]
     return {"settings": asdict(settings), "sources": videos}
@@ -140,7 +169,8 @@ def _plan(
     staging = Staging(dataset)
     work = _Work("finding scenes", runner, progress)
     for source in work.do(partial(SourceCutter, settings, dataset), sources, lambda s: staging.has_plan(s.key)):
-        staging.write_plan(source.key, [dropped(source.record(), "error", _DIED)])
+        with writing(dataset):
+            staging.write_plan(source.key, [dropped(source.record(), "error", _DIED)])
     return [Clip(source.path, record) for source in sources for record in staging.plan(source.key)]
 
 
@@ -152,8 +182,16 @@ def _process(
     work = _Work("processing clips", runner, progress)
     todo = [c for c in clips if c.record.kept]
     for clip in work.do(partial(ClipProcessor, settings, dataset), todo, lambda c: staging.has(c.record.key)):
-        staging.close(staging.open(clip.record.key), dropped(clip.record, "error", _DIED))
+        with writing(dataset):
+            staging.close(staging.open(clip.record.key), dropped(clip.record, "error", _DIED))
     return [staging.record(c.record.key) if c.record.kept else c.record for c in clips]
+
+
+def _finish(made: Sequence[ClipRecord], staging: Staging, settings: Settings) -> list[ClipRecord]:
+    """The records in their order, with who is seen, in which split, and in which shard."""
+    embeddings = {r.key: _embedding(staging.clip(r.key)) for r in made if r.kept}
+    named = sorted(assign(made, embeddings, settings.seed), key=lambda r: r.key)
+    return assign_shards(named, staging, settings.shard_mb)
 
 
 @dataclass(frozen=True)
@@ -182,22 +220,14 @@ def _embedding(clip: Path) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(dataset: Path, folder: Path) -> Iterator[None]:
     """Hold the folder, so that no second run builds in it; the system lets go of it when this process ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    with writing(dataset):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DatasetError(f"{folder.parent} is being built by another run; wait for it") from error
+            raise DatasetError(f"{dataset} is being built by another run; wait for it") from error
         yield
-
-
-@contextmanager
-def _explained(dataset: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{dataset} cannot be written ({error.strerror or error}); mend that and run again"
-        ) from error

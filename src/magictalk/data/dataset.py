@@ -43,7 +43,7 @@ class Sample:
         neutral: float32 ``[478, 3]``, the person's face at rest in face space.
         contour: bool ``[S, S]``, edges of head and face in the first frame that shows them.
         lip_box, expression_box: float32 ``[T, 4]``, x, y, width and height in pixels.
-        embedding: float32 ``[128]`` for recognition, NaN where nobody could be recognised.
+        embedding: float32 ``[128]`` for recognition, mean over the clip.
     """
 
     record: ClipRecord

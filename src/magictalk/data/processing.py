@@ -7,6 +7,8 @@ any process of any machine that sees the folder may do any of them, at any time,
 from __future__ import annotations
 
 import errno
+import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,9 +22,9 @@ from magictalk.data import conform, stages
 from magictalk.data.settings import Settings
 from magictalk.data.sources import Source
 from magictalk.data.stages import Crop, Dropped
-from magictalk.data.staging import Staging
+from magictalk.data.staging import Staging, writing
 from magictalk.data.table import ClipRecord
-from magictalk.errors import DatasetError, VideoError, WeightsError
+from magictalk.errors import DatasetError, MissingDependencyError, VideoError, WeightsError
 from magictalk.speech import FPS
 from magictalk.video import probe, read_frames
 
@@ -33,18 +35,27 @@ class SourceCutter:
     """Cuts one raw video into clips at its scene changes."""
 
     def __init__(self, settings: Settings, dataset: Path) -> None:
-        self._settings, self._staging = settings, Staging(dataset)
+        self._settings, self._dataset, self._staging = settings, dataset, Staging(dataset)
 
     def __call__(self, source: Source) -> None:
-        """Plan the clips of a video; one that cannot be read becomes one dropped clip."""
+        """Plan the clips of a video; one that cannot be read becomes one dropped clip.
+
+        Raises:
+            DatasetError: when this machine does not see the video or the dataset's folder, or cannot write there.
+            MissingDependencyError: when PySceneDetect is not installed.
+        """
+        _check_seen(source.path, self._staging.folder)
         whole = source.record()
         try:
             clips = self._cut(source.path, source.key, whole)
+        except MissingDependencyError:
+            raise
         except VideoError as error:
             clips = [dropped(whole, "read", brief(error, source.path))]
         except Exception as error:  # whatever one file brings about, the others go on
             clips = [dropped(whole, "error", f"{type(error).__name__}: {brief(error, source.path)}")]
-        self._staging.write_plan(source.key, clips)
+        with writing(self._dataset):
+            self._staging.write_plan(source.key, clips)
 
     def _cut(self, path: Path, key: str, whole: ClipRecord) -> list[ClipRecord]:
         info = probe(path)
@@ -62,7 +73,7 @@ class SourceCutter:
 
 
 class _Readable:
-    """The frames of a video up to a second before it is damaged, if it is.
+    """Small copies of a video's frames, up to a second before it is damaged, if it is.
 
     Attributes:
         problem: after the last frame: what ended it, empty when it was whole.
@@ -75,7 +86,7 @@ class _Readable:
         waiting: list[NDArray[np.uint8]] = []
         try:
             for frame in read_frames(self._path, FPS):
-                waiting.append(frame)
+                waiting.append(stages.shrink(frame))
                 if len(waiting) > FPS:
                     yield waiting.pop(0)
         except VideoError as error:
@@ -104,7 +115,7 @@ class ClipProcessor:
         from magictalk.face.recognition import FaceRecogniser
         from magictalk.face.rig import Rig
 
-        self._settings, self._staging = settings, Staging(dataset)
+        self._settings, self._dataset, self._staging = settings, dataset, Staging(dataset)
         self._detector = FaceDetector()
         self._tracker = FaceTracker(self._detector)
         self._recogniser, self._rig = FaceRecogniser(), Rig.load()
@@ -120,16 +131,25 @@ class ClipProcessor:
             self._judge = SyncNetJudge.load(settings.sync_model)
 
     def __call__(self, clip: Clip) -> None:
-        """Take a clip through the stages and keep what became of it, unless that was done before."""
+        """Take a clip through the stages and keep what became of it, unless that was done before.
+
+        Raises:
+            DatasetError: when this machine does not see the video or the dataset's folder, or cannot write there.
+            MissingDependencyError, WeightsError: when a stage lacks what it needs.
+        """
+        _check_seen(clip.path, self._staging.folder)
         if self._staging.has(clip.record.key):
             return
-        folder = self._staging.open(clip.record.key)
+        with writing(self._dataset):
+            folder = self._staging.open(clip.record.key)
         known: dict[str, Any] = {}
         try:
             self._make(clip, folder, known)
             record = replace(clip.record, **known)
         except Dropped as verdict:
             record = dropped(replace(clip.record, **known), verdict.stage, verdict.reason)
+        except (MissingDependencyError, WeightsError):
+            raise
         except VideoError as error:
             record = dropped(replace(clip.record, **known), "read", brief(error, clip.path))
         except Exception as error:  # whatever one file brings about, the others go on
@@ -138,7 +158,8 @@ class ClipProcessor:
             record = dropped(
                 replace(clip.record, **known), "error", f"{type(error).__name__}: {brief(error, clip.path)}"
             )
-        self._staging.close(folder, record)
+        with writing(self._dataset):
+            self._staging.close(folder, record)
 
     def _make(self, clip: Clip, folder: Path, known: dict[str, Any]) -> None:
         """Write the clip's files to ``folder``; what is found on the way joins ``known``, the record's fields."""
@@ -211,6 +232,14 @@ def load_assessor(path: Path) -> Callable[[NDArray[np.float32]], float]:
             return float(model(torch.from_numpy(picture)[None]))
 
     return assess
+
+
+def _check_seen(*paths: Path) -> None:
+    for path in paths:
+        if not os.path.exists(path):
+            raise DatasetError(
+                f"{path} is not to be seen on {socket.gethostname()}; every machine needs the same paths"
+            )
 
 
 def dropped(record: ClipRecord, stage: str, reason: str) -> ClipRecord:

@@ -14,13 +14,13 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, cast
 
-from magictalk.errors import MagicTalkError, MissingDependencyError, OptionError
+from magictalk.errors import DatasetError, MagicTalkError, MissingDependencyError, OptionError
 
 Worker = Callable[[Any], None]
 
@@ -41,6 +41,7 @@ class Runner(Protocol):
 
         Raises:
             MagicTalkError: when a worker does: it concerns more than one item.
+            DatasetError: when a worker cannot start.
         """
         ...
 
@@ -59,11 +60,13 @@ class LocalRunner:
         """See :meth:`Runner.run`. Memory is bounded: a process is given an item when it has finished its last."""
         waiting = list(reversed(items))
         busy: list[Connection] = []
+        starting: dict[Connection, Any] = {}
         started: list[Any] = []
 
         def hand_out(connection: Connection) -> None:
             if waiting:
-                connection.send(waiting.pop())
+                with suppress(ConnectionError):  # it died meanwhile, and receiving will tell
+                    connection.send(waiting.pop())
                 busy.append(connection)
             else:
                 connection.close()
@@ -77,7 +80,8 @@ class LocalRunner:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             theirs.close()
             started.append(process)
-            hand_out(ours)
+            starting[ours] = process
+            busy.append(ours)
 
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # starting it with the first process would unblock signals
@@ -89,15 +93,21 @@ class LocalRunner:
                     for ready in wait(busy):
                         connection = cast(Connection, ready)
                         busy.remove(connection)
+                        process = starting.pop(connection, None)
                         try:
                             error = connection.recv()
+                        except (EOFError, ConnectionError) as cause:  # it died
+                            if process is not None:
+                                process.join()
+                                raise DatasetError(_cannot_start(f"exit code {process.exitcode}")) from cause
+                            if waiting:
+                                start()
+                        else:
                             if error is not None:
                                 raise error
                             hand_out(connection)
-                        except EOFError:  # it died
-                            if waiting:
-                                start()
-                        yield
+                        if process is None:
+                            yield
         finally:
             for process in started:
                 process.terminate()
@@ -105,9 +115,15 @@ class LocalRunner:
 
 
 def _serve(factory: Callable[[], Worker], connection: Connection) -> None:
+    """Say None when the worker is there, then after each item; an error instead when it concerns all items."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    worker = factory()
     try:
+        worker = _start(factory)
+    except MagicTalkError as error:
+        connection.send(error)
+        return
+    try:
+        connection.send(None)
         while True:
             item = connection.recv()
             try:
@@ -118,6 +134,28 @@ def _serve(factory: Callable[[], Worker], connection: Connection) -> None:
                 connection.send(None)
     except EOFError:
         return
+
+
+def _start(factory: Callable[[], Worker]) -> Worker:
+    """What the factory makes.
+
+    Raises:
+        DatasetError: whatever went wrong, unless it is a MagicTalkError already.
+    """
+    try:
+        return factory()
+    except MagicTalkError:
+        raise
+    except Exception as error:
+        raise DatasetError(_cannot_start(f"{type(error).__name__}: {_first_line(error)}")) from error
+
+
+def _cannot_start(reason: str) -> str:
+    return f"a worker cannot start ({reason}); mend that and run again"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _leave_with_parent() -> None:
@@ -142,11 +180,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@dataclass(frozen=True)
 class RayRunner:
     """A Ray cluster; every machine of it must see the raw videos and the dataset's folder under the same paths.
 
-    Attributes:
+    A process that is connected to Ray already keeps its connection; otherwise :meth:`close` ends it.
+
+    Args:
         address: of the cluster, such as ``"auto"`` on one of its machines, or ``"head:6379"``; ``"local"`` starts one
             here.
         workers: processes on this machine, when ``address`` is ``"local"``.
@@ -156,10 +195,7 @@ class RayRunner:
         OptionError: when there is no cluster at the address.
     """
 
-    address: str
-    workers: int
-
-    def __post_init__(self) -> None:
+    def __init__(self, address: str, workers: int) -> None:
         try:
             import ray
             import ray.data
@@ -167,19 +203,32 @@ class RayRunner:
             raise MissingDependencyError(
                 f"a cluster needs Ray, which cannot be imported ({error}); pip install 'magictalk[cluster]'"
             ) from error
-        options: dict[str, Any] = {"runtime_env": {"env_vars": _ONE_THREAD}, "log_to_driver": False}
-        if self.address == "local":
-            options |= {"num_cpus": self.workers, "include_dashboard": False}
+        self._connected = not ray.is_initialized()
+        if not self._connected:
+            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address == "local":
+            options |= {"num_cpus": workers, "include_dashboard": False}
         try:
-            ray.init(self.address, logging_level=logging.ERROR, **options)
+            ray.init(address, **options)
         except (ConnectionError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise OptionError(f"no Ray cluster at {self.address} ({reason}); start one, or give local") from error
+            raise OptionError(
+                f"no Ray cluster at {address} ({_first_line(error)}); start one, or give local"
+            ) from error
+
+    def close(self) -> None:
+        """Leave the cluster, if this runner joined it; one that was started here ends."""
+        import ray
+
+        if self._connected:
+            ray.shutdown()
+            self._connected = False
 
     def run(self, factory: Callable[[], Worker], items: Sequence[Any], alone: bool = False) -> Iterator[None]:
         """See :meth:`Runner.run`. Items stream through Ray Data, one a block."""
         import ray
         from ray.data import ActorPoolStrategy, DataContext
+        from ray.exceptions import RayError
         from ray.util.annotations import RayDeprecationWarning
 
         context = DataContext.get_current()
@@ -193,19 +242,30 @@ class RayRunner:
             warnings.simplefilter("ignore", RayDeprecationWarning)
             done = rows.map(
                 cast(Any, _RayWorker), fn_constructor_args=(factory,), compute=pool, num_cpus=1,
-                max_restarts=-1, max_task_retries=0,
+                max_restarts=-1, max_task_retries=0, runtime_env={"env_vars": _ONE_THREAD},
             )  # fmt: skip
-        for row in done.iter_rows():
-            if row["error"] is not None:
-                raise row["error"]
-            yield
+        try:
+            for row in done.iter_rows():
+                if row["error"] is not None:
+                    raise row["error"]
+                yield
+        except RayError as error:
+            raise DatasetError(_cannot_start(f"Ray: {_first_line(error)}")) from error
 
 
 class _RayWorker:
+    """A worker whose errors that concern all items come back as results; Ray would go on without their items."""
+
     def __init__(self, factory: Callable[[], Worker]) -> None:
-        self._worker = factory()
+        self._error: MagicTalkError | None = None
+        try:
+            self._worker = _start(factory)
+        except MagicTalkError as error:
+            self._error = error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._error is not None:
+            return {"error": self._error}
         try:
             self._worker(row["item"])
         except MagicTalkError as error:

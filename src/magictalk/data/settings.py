@@ -29,7 +29,8 @@ class Settings:
         sync: what judges whether lips match the sound.
         sync_model: folder with SyncNet's weights, when ``sync`` is ``"syncnet"``.
         min_confidence: of SyncNet, when that judges; 3 is what LatentSync's pipeline asks for.
-        max_offset_s: a sound that is this far off or less is moved; one further off is dropped.
+        max_offset_s: a sound that is this far off or less is moved; one further off is dropped. The lip-sync expert
+            leaves 0.05 s and less alone, whatever is asked for.
         shard_mb: about how large a shard is, 10^6 bytes.
         seed: of the splits.
 

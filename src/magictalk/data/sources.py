@@ -20,8 +20,12 @@ SUFFIXES = (
 )  # fmt: skip
 """Names of videos end in one of these."""
 MANIFEST = "manifest.csv"
-_LONGEST_KEY = 100
-"""Characters; file systems and archives take 255 bytes of name."""
+_LONGEST_KEY = 80
+"""Characters; shards take 100 of name, and a hash, the clip's number and an ending are to come."""
+
+
+class ManifestError(DatasetError):
+    """A manifest cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -83,23 +87,27 @@ def _inside(folder: Path) -> list[Path]:
     return [f for f in files if f.is_file()]
 
 
-def find_sources(raw: Sequence[Path], manifest: Path | None = None) -> list[Source]:
-    """The raw videos with what the manifest says of them, in the order of their names.
+def find_sources(raw: Sequence[Path], *manifests: Path | None) -> list[Source]:
+    """The raw videos with what manifests say of them, in the order of their names.
 
     Args:
         raw: video files and folders.
-        manifest: CSV with a column ``file`` (relative to the manifest's folder) and, each optional, ``identity``,
+        manifests: CSV with a column ``file`` (relative to the manifest's folder) and, each optional, ``identity``,
             ``split``, ``language``, ``licence_class`` and ``kind`` (rows of another kind than ``video`` are left out).
+            Of a video that several describe, the first one counts.
 
     Raises:
-        DatasetError: when something is missing, there is no video, or the manifest is malformed.
+        ManifestError: when a manifest is malformed.
+        DatasetError: when something is missing, or there is no video.
     """
     paths = find_videos(raw)
     root = (
         _absolute(raw[0]) if len(raw) == 1 and raw[0].is_dir() else Path(os.path.commonpath([p.parent for p in paths]))
     )
     names = [p.relative_to(root).as_posix() for p in paths]
-    rows = {} if manifest is None else read_manifest(manifest)
+    rows: dict[Path, dict[str, str]] = {}
+    for manifest in manifests:
+        rows = (read_manifest(manifest) if manifest else {}) | rows
     return [
         Source(path, name, key, **rows.get(path.resolve(), {}))
         for path, name, key in zip(paths, names, unique_keys(names), strict=True)
@@ -117,21 +125,21 @@ def read_manifest(path: Path) -> dict[Path, dict[str, str]]:
     """Identity, split, language and licence by resolved video path.
 
     Raises:
-        DatasetError: when it cannot be read or has no column ``file``.
+        ManifestError: when it cannot be read or has no column ``file``.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DatasetError(
+        raise ManifestError(
             f"{path} cannot be read as a manifest ({reason}); expected CSV with a column file"
         ) from error
     if rows and "file" not in rows[0]:
-        raise DatasetError(f"{path} has the columns {', '.join(rows[0])}; expected one named file")
+        raise ManifestError(f"{path} has the columns {', '.join(rows[0])}; expected one named file")
     odd = next((r["split"] for r in rows if not re.fullmatch(r"[A-Za-z0-9_-]*", r.get("split") or "")), None)
     if odd is not None:
-        raise DatasetError(f"{path} has a split named {odd!r}; expected letters, digits, - and _, such as train")
+        raise ManifestError(f"{path} has a split named {odd!r}; expected letters, digits, - and _, such as train")
     columns = {"identity": "identity", "split": "split", "language": "language", "licence": "licence_class"}
     return {
         (path.parent / row["file"]).resolve(): {

@@ -6,7 +6,6 @@ turns a clip down raises :class:`Dropped`; times are on the 25 fps grid througho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,8 @@ from magictalk.data.settings import Settings
 from magictalk.errors import MissingDependencyError, SpeechError
 from magictalk.face.landmarks import LANDMARKS, FaceDetector, FaceTracker
 from magictalk.speech import FPS, RATE, Speech
+from magictalk.video import probe
+from magictalk.video.source import open_media, start_of
 
 if TYPE_CHECKING:
     from magictalk.face.recognition import FaceRecogniser
@@ -73,11 +74,15 @@ def find_scenes(frames: Iterable[Picture], settings: Settings) -> tuple[int, lis
     cuts: list[int] = []
     count = 0
     for frame in frames:
-        scale = min(1.0, _SCENE_PX / max(frame.shape[:2]))
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        cuts += detector.process_frame(count, small[..., ::-1])
+        cuts += detector.process_frame(count, shrink(frame)[..., ::-1])
         count += 1
     return count, [int(c) for c in cuts]
+
+
+def shrink(frame: Picture) -> Picture:
+    """A small copy of a frame, large enough to see scene changes; a small one as it is."""
+    scale = min(1.0, _SCENE_PX / max(frame.shape[:2]))
+    return np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def cut(frames: int, cuts: Sequence[int], settings: Settings) -> list[tuple[int, int]]:
@@ -320,12 +325,28 @@ def read_sound(path: Path, start: float, frames: int) -> NDArray[np.float32]:
     try:
         heard = Speech.open(path, max(0.0, start), (wanted - lead) / RATE).samples()[: wanted - lead]
     except SpeechError as error:
-        raise Dropped("sound", "no sound" if "without sound" in str(error) else "sound cannot be read") from error
+        raise Dropped("sound", _why_unheard(path, start)) from error
     if len(heard) < wanted - lead - RATE // 2:
         raise Dropped("sound", "sound ends before the picture")
     if np.abs(heard).max() < _SILENT:
         raise Dropped("sound", "silence")
     return np.pad(heard, (lead, wanted - lead - len(heard)))
+
+
+def _why_unheard(path: Path, start: float) -> str:
+    """Why no sound can be read from ``start`` seconds on."""
+    import av
+
+    if not probe(path).has_audio:
+        return "no sound"
+    with open_media(path, SpeechError) as container:
+        origin = start_of(container)
+        packets = (p for p in container.demux(container.streams.audio[0]) if p.pts is not None)
+        try:
+            end = max((float((p.pts + (p.duration or 0)) * p.time_base) - origin for p in packets), default=0.0)
+        except av.FFmpegError:
+            return "sound cannot be read"
+    return "sound ends before the picture" if end <= start + 1 / FPS else "sound cannot be read"
 
 
 # 6. lips against sound
@@ -341,8 +362,7 @@ def check_sync(found: Sync, settings: Settings) -> float:
 
     decision, reason = verdict(found, settings.max_offset_s)
     if decision == "drop":
-        # without the clip's own figures, which have columns of their own
-        raise Dropped("sync", re.sub(r" \(score.*\)| by [-+][.\d]+ s", "", reason))
+        raise Dropped("sync", reason)
     return found.offset_s if decision == "correct" else 0.0
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from magictalk.data.table import ClipRecord, as_json, from_json
+from magictalk.errors import DatasetError
 
 FILES = ("mp4", "wav", "npz")
 """What is stored of a kept clip beside its record."""
@@ -74,6 +76,20 @@ class Staging:
     def record(self, key: str) -> ClipRecord:
         """What became of a finished clip."""
         return from_json(json.loads((self.clip(key) / "record.json").read_text("utf-8")))
+
+
+@contextmanager
+def writing(dataset: Path) -> Iterator[None]:
+    """What keeps a dataset from being written, in one line.
+
+    Raises:
+        DatasetError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DatasetError(f"{dataset} cannot be written ({reason}); mend that and run again") from error
 
 
 def read_records(path: Path) -> list[ClipRecord]:

@@ -2,7 +2,7 @@
 
 A job writes into one folder and goes on there when it is run again: ``videos/SYSTEM/PROTOCOL/KEY.mp4`` and, once a
 video is judged, ``results/SYSTEM/PROTOCOL/KEY.json`` with features beside it as ``.npz``. Removing a file has it made
-anew.
+anew. A video whose result lacks a figure for which the network is there by now is judged again.
 """
 
 from __future__ import annotations
@@ -66,10 +66,12 @@ def benchmark(
 
     Raises:
         OptionError: a name is not known, the grid lacks portraits or voices, or ``output`` holds another benchmark.
-        DatasetError: the dataset or a folder cannot be used.
+        DatasetError: the dataset or a folder cannot be used, or protocol cross finds one person only.
         WeightsError: the folder of weights or a system's weights are missing.
     """
     grid = portraits is not None and voices is not None
+    if not grid and (portraits or voices):
+        raise OptionError("portraits and voices belong together; give both --portraits FOLDER and --voices FOLDER")
     chosen = list(dict.fromkeys(protocols or ("self", "cross", *(["grid"] if grid else []))))
     for protocol in chosen:
         if protocol not in PROTOCOLS:
@@ -165,6 +167,8 @@ class _Job:
                 if not path.is_file():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _save(path, judge())
+                elif self._scorer.can_add_to(known := _load(path)):
+                    _save(path, _timed_like(known, judge()))
                 scores.append(_load(path))
             except MagicTalkError as error:
                 self._notes.append(f"failed: {system}, {protocol}, {key}: {error}")
@@ -190,6 +194,13 @@ class _Job:
         scores = self._scorer(Footage.open(path), real, Person.of(portrait))
         scores.values[SPEED] = took
         return scores
+
+
+def _timed_like(known: Scores, scores: Scores) -> Scores:
+    """Scores of a video that was judged before; if it was not made anew, it took as long as it took then."""
+    if SPEED in known.values and math.isnan(scores.values[SPEED]):
+        scores.values[SPEED] = known.values[SPEED]
+    return scores
 
 
 def _save(path: Path, scores: Scores) -> None:

@@ -33,14 +33,24 @@ class EmotionAccuracy(Mean):
         self.network = networks.script("emotion", weights)
         self.labels: list[str] = json.loads((networks.find("emotion", weights) / "labels.json").read_text())
 
+    def check(self, emotion: str) -> None:
+        """Make sure that the classifier knows an emotion.
+
+        Raises:
+            OptionError: it does not.
+        """
+        if emotion not in self.labels:
+            raise OptionError(f"emotion {emotion!r}; the classifier knows {', '.join(self.labels)}")
+
     @torch.inference_mode()
     def update(self, faces: NDArray[np.uint8], emotion: str) -> None:
-        """Take a clip's crops of the face ``[T, H, W, 3]`` and the emotion asked for, one of ``labels``.
+        """Take a clip's crops of the face ``[T, H, W, 3]``, maybe none, and the emotion asked for, of ``labels``.
 
         Raises:
             OptionError: the classifier does not know the emotion.
         """
-        if emotion not in self.labels:
-            raise OptionError(f"emotion {emotion!r}; the classifier knows {', '.join(self.labels)}")
+        self.check(emotion)
+        if not len(faces):
+            return
         logits = torch.cat([self.network(batch / 255) for batch in networks.batches(faces)])
         self.add(float(self.labels[int(logits.softmax(-1).mean(0).argmax())] == emotion))

@@ -119,7 +119,8 @@ def find(name: str, weights: str | Path | None = None) -> Path:
     cached = _cached(network)
     if cached is not None:
         return cached
-    raise NotComputed(f"needs {network.title}, get it with: {network.get.format(folder=folder)}")
+    then = "; then give --weights WEIGHTS" if weights is None else ""
+    raise NotComputed(f"needs {network.title}, get it with: {network.get.format(folder=folder)}{then}")
 
 
 def _cached(network: Network) -> Path | None:

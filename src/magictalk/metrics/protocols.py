@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from magictalk.data.dataset import Dataset
+from magictalk.data.sources import unique_keys
 from magictalk.errors import DatasetError, MagicTalkError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.metrics.footage import Footage, Frames
@@ -85,15 +86,11 @@ class TestClip:
 
 @dataclass(frozen=True)
 class VoiceFile:
-    """The beginning of a sound file."""
+    """The beginning of a sound file, and the name that it goes by."""
 
+    key: str
     path: Path
     seconds: float
-
-    @property
-    def key(self) -> str:
-        """Its name."""
-        return self.path.stem
 
     def speech(self) -> Speech:
         """The sound."""
@@ -171,7 +168,8 @@ def cross_identity(clips: Sequence[TestClip]) -> list[Case]:
         others = [other for other in (*clips[i + 1 :], *clips[:i]) if other.identity != clip.identity]
         if not others:
             raise DatasetError(
-                f"all {len(clips)} test clips show {clip.identity!r}; protocol cross expects two people or more"
+                f"all {len(clips)} test clips show {clip.identity!r}; protocol cross expects two people or more, give "
+                "--protocol self to go without it"
             )
         cases.append(Case(clip, others[0]))
     return cases
@@ -198,12 +196,12 @@ def open_set(
     folder.mkdir(parents=True, exist_ok=True)
     passed: list[str] = []
     people: list[Picture] = []
-    for path in _files(portraits):
+    for key, path in _files(portraits):
         if len(people) == GRID_SIDE:
             break
         try:
             portrait = Portrait.open(path, detector=detector)
-            picture = Picture(folder / f"{path.stem}.png")
+            picture = Picture(folder / f"{key}.png")
             Image.fromarray(head_crop(portrait)).save(picture.path)
             picture.portrait(detector)
         except MagicTalkError as error:
@@ -211,10 +209,10 @@ def open_set(
         else:
             people.append(picture)
     sounds: list[VoiceFile] = []
-    for path in _files(voices):
+    for key, path in _files(voices):
         if len(sounds) == GRID_SIDE:
             break
-        voice = VoiceFile(path, seconds)
+        voice = VoiceFile(key, path, seconds)
         try:
             voice.speech()
         except MagicTalkError as error:
@@ -227,10 +225,12 @@ def open_set(
     return [Case(who, voice) for who in people for voice in sounds], passed
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    """The files in a folder, each with a name of its own: ``a.jpg`` and ``a.png`` are two."""
     if not folder.is_dir():
         raise DatasetError(f"no folder at {folder}; expected one of portraits or voices")
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    paths = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return list(zip(unique_keys([path.name for path in paths]), paths, strict=True))
 
 
 def head_crop(portrait: Portrait) -> Frames:

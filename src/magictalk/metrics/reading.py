@@ -22,7 +22,10 @@ from magictalk.portrait import Portrait
 from magictalk.speech import RATE
 
 PIECE = 100 * CHUNK
-"""Frames that figures over time see at once (64 s); a longer video is judged in such pieces."""
+"""Frames that figures over time see at once (64 s); a longer video is judged in such pieces.
+
+All pieces count the same, so what is left of less than a sixth of that joins the piece before it.
+"""
 SHORTEST = 9
 """Frames below which nobody judges sync."""
 FACE_SIDE = 224
@@ -65,6 +68,26 @@ class _Notes:
     def frames(self) -> int:
         return sum(map(len, self.landmarks))
 
+    def __add__(self, other: _Notes) -> _Notes:
+        return _Notes(self.landmarks + other.landmarks, self.real + other.real, self.faces + other.faces)
+
+
+class _Sound:
+    """A clip's sound, piece by piece."""
+
+    def __init__(self, footage: Footage) -> None:
+        self._chunks = iter(()) if footage.speech is None else footage.speech.chunks()
+        self._left = np.zeros(0, np.float32)
+
+    def take(self, samples: int) -> NDArray[np.float32]:
+        """The next samples, fewer at the end."""
+        parts = [self._left]
+        while sum(map(len, parts)) < samples and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+        whole = np.concatenate(parts)
+        self._left = whole[samples:]
+        return whole[:samples]
+
 
 class Reader:
     """Reads clips one after the other.
@@ -102,18 +125,18 @@ class Reader:
         """
         for tracker in self._trackers:
             tracker.reset()
-        sound = iter(()) if generated.speech is None else generated.speech.chunks(PIECE / FPS)
+        sound = _Sound(generated)
         again = {name: generated.frames() for name in self._judges}  # judges read the frames a second time
-        notes, done = _Notes(), 0
+        notes, waiting, told = _Notes(), _Notes(), 0
         likeness: dict[str, list[NDArray[np.float32] | None]] = {name: [] for name in self._recognisers}
         shape: tuple[int, ...] = ()
 
-        def piece() -> Piece:
-            samples = next(sound, np.zeros(0, np.float32))[: round(notes.frames / FPS * RATE)]
+        def piece(notes: _Notes) -> Piece:
+            samples = sound.take(round(notes.frames / FPS * RATE))
             landmarks = np.concatenate(notes.landmarks)
             frames = {name: (fit_to(shape, f) for f in islice(all_, len(landmarks))) for name, all_ in again.items()}
             return Piece(
-                start=(done - len(landmarks)) / FPS,
+                start=told / FPS,
                 landmarks=landmarks,
                 real_landmarks=np.concatenate(notes.real) if notes.real else None,
                 size=(shape[0], shape[1]),
@@ -142,12 +165,13 @@ class Reader:
             for name, recognise in self._recognisers.items():
                 likeness[name] += [recognise(*face) if np.isfinite(face[1]).all() else None for face in seen]
             notes.faces.append(_faces(seen, asked.emotion is not None))
-            done += len(chunk)
+            if waiting.frames and notes.frames >= PIECE // 6:
+                yield piece(waiting)
+                told, waiting = told + waiting.frames, _Notes()
             if notes.frames >= PIECE:
-                yield piece()
-                notes = _Notes()
-        if notes.frames:
-            yield piece()
+                waiting, notes = notes, _Notes()
+        if waiting.frames or notes.frames:
+            yield piece(waiting + notes)
         people = {} if person is None else {n: r(person.image, person.landmarks) for n, r in self._recognisers.items()}
         yield Whole({name: _rows(found) for name, found in likeness.items()}, people, FPS / self._every)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -92,11 +92,13 @@ class Report:
         title: what was measured.
         figures: those computed, then those that were not.
         remarks: rules that were followed and what is odd, a sentence each.
+        likeness: of each clip to its person, by number of the frame at 25 fps; NaN without a face.
     """
 
     title: str
     figures: Sequence[Figure]
     remarks: Sequence[str] = field(default_factory=tuple)
+    likeness: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     @property
     def computed(self) -> list[Figure]:
@@ -123,6 +125,15 @@ class Report:
         writer.writeheader()
         for figure, row in zip(self.figures, rows, strict=True):
             writer.writerow(row | {"value": "" if math.isnan(figure.value) else figure.value})
+        return text.getvalue()
+
+    def drift(self) -> str:
+        """Likeness over time as CSV: a line a frame that was looked at, under a header; empty without a face."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(("clip", "frame", "similarity"))
+        for clip, curve in self.likeness.items():
+            writer.writerows((clip, frame, "" if math.isnan(s) else round(s, 6)) for frame, s in curve.items())
         return text.getvalue()
 
     def markdown(self) -> str:

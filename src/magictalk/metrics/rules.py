@@ -31,6 +31,7 @@ from magictalk.motion import FPS
 
 MISSING = {
     "reference": "needs the real video (--reference)",
+    "rows": "needs two rows of features on either side (FVD: 16 frames each)",
     "person": "needs the real video or a picture of the person (--reference or --portrait)",
     "sound": "needs a video with sound",
     "face": "needs a face in sight",

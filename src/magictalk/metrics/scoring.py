@@ -16,6 +16,7 @@ from magictalk.face.landmarks import FaceDetector
 from magictalk.face.recognition import FaceRecogniser
 from magictalk.face.rig import Rig
 from magictalk.metrics import networks
+from magictalk.metrics.emotion import EmotionAccuracy
 from magictalk.metrics.footage import Footage
 from magictalk.metrics.frechet import EFID, FID, FVD, FrechetDistance
 from magictalk.metrics.identity import ArcFace
@@ -41,14 +42,17 @@ class Scores:
         values: by figure; NaN where the clip does not show what it measures.
         missing: by figure: why it was not computed.
         features: of the generated video.
-        real_features: of the reference.
+        real_features: of the reference; None where there is none.
+        likeness: to the person, of every frame that identity is judged on, ``[n]``; NaN without a face, and empty
+            where no frame has one or faces cannot be compared.
         remarks: what is odd about the clip.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     features: Features = field(default_factory=dict)
-    real_features: Features = field(default_factory=dict)
+    real_features: Features | None = None
+    likeness: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     remarks: list[str] = field(default_factory=list)
 
 
@@ -123,6 +127,21 @@ class Scorer:
         """
         return Person.of(Portrait.open(picture, detector=self.detector))
 
+    def check(self, asked: Asked) -> None:
+        """Make sure, before any work, that what was asked of the videos can be judged.
+
+        Raises:
+            OptionError: the classifier of emotions does not know the one that was asked for.
+        """
+        for meter in self._meters.values():
+            if isinstance(meter, EmotionAccuracy) and asked.emotion is not None:
+                meter.check(asked.emotion)
+
+    def can_add_to(self, scores: Scores) -> bool:
+        """Do scores that were made with fewer networks lack a figure, or its features, that can be had now?"""
+        known = {*scores.values, *scores.features}
+        return any((rule.of or rule.kind.needs) and rule.figure not in known for rule in self._meters)
+
     def __call__(
         self,
         generated: Footage,
@@ -144,10 +163,11 @@ class Scorer:
         scores = Scores()
         for meter in self._meters.values():
             meter.reset()
-        rows: dict[tuple[bool, str], list[NDArray[np.float32]]] = {}
+        rows: tuple[dict[str, list[NDArray[np.float32]]], ...] = {}, {}  # generated, real
         for view in self._reader(generated, reference, person, asked or Asked(), scores.remarks.append):
+            looked = not isinstance(view, Look) or len(view.picks) > 0  # the last frames may hold none to look at
             for rule, meter in self._meters.items():
-                if isinstance(view, rule.of or ()):
+                if looked and isinstance(view, rule.of or ()):
                     lacks = [what for what in rule.takes if what not in view.has]
                     if lacks:
                         scores.missing.setdefault(rule.figure, MISSING[lacks[0]])
@@ -155,13 +175,15 @@ class Scorer:
                         rule.feed(meter, view)
             for real in (False, True):
                 for name, found in self._features(view, real).items():
-                    rows.setdefault((real, name), []).append(found)
+                    rows[real].setdefault(name, []).append(found)
+            if isinstance(view, Whole) and "dlib" in view.embeddings and "face" in view.has:
+                scores.likeness = view.likeness
         for rule, meter in self._meters.items():
             if rule.of:
                 scores.values[rule.figure] = float(meter.compute()) if meter.update_count else math.nan
         scores.missing = {name: why for name, why in scores.missing.items() if math.isnan(scores.values[name])}
-        for (real, name), parts in rows.items():
-            (scores.real_features if real else scores.features)[name] = np.concatenate(parts)
+        ours, theirs = ({name: np.concatenate(parts) for name, parts in side.items()} for side in rows)
+        scores.features, scores.real_features = ours, None if reference is None else theirs
         return scores
 
     def _features(self, view: Look | Piece | Whole, real: bool) -> Features:
@@ -174,6 +196,7 @@ class Scorer:
             return {
                 name: network.features(frames[view.picks] if name == FID.figure else frames)
                 for name, network in networks_here.items()
+                if name == FVD.figure or len(view.picks)
             }
         if isinstance(view, Piece):
             landmarks = view.real_landmarks if real else view.landmarks
@@ -188,7 +211,8 @@ class Scorer:
             clips: what was measured.
             real: features of the real videos; those of the clips' references by default.
         """
-        real = [clip.real_features for clip in clips] if real is None else real
+        if real is None:
+            real = [clip.real_features for clip in clips if clip.real_features is not None]
         return [self._figure(rule, clips, list(real)) for rule in RULES]
 
     def _figure(self, rule: Rule, clips: Sequence[Scores], real: Sequence[Features]) -> Figure:
@@ -197,8 +221,9 @@ class Scorer:
             return Figure(name, unit=unit, higher_is_better=higher, reason=self.missing[name])
         if rule.of is None:
             value = frechet(name, [clip.features for clip in clips], real)
-            reason = MISSING["reference"] if math.isnan(value) else ""
-            return Figure(name, value, unit, higher, n=len(clips), reason=reason)
+            if math.isnan(value):
+                return Figure(name, unit=unit, higher_is_better=higher, reason=MISSING["rows" if real else "reference"])
+            return Figure(name, value, unit, higher, n=sum(len(clip.features.get(name, ())) > 0 for clip in clips))
         figure = Figure.over_clips(name, [clip.values[name] for clip in clips], unit, higher)
         reasons = [clip.missing[name] for clip in clips if name in clip.missing]
         if not figure.n and reasons:

@@ -27,6 +27,7 @@ from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
 from magictalk.data.dataset import Dataset
 from magictalk.data.voices import Utterance, utterances
 from magictalk.drive.audio2bs import LIPS, Audio2BS, activate
+from magictalk.errors import MagicTalkError
 from magictalk.face.rig import Rig
 from magictalk.metrics.functional.lips import delay, find_offset, pearson
 from magictalk.train.crops import RealCrops, SpokenCrops, fit
@@ -285,7 +286,10 @@ def main() -> None:
     def log(line: str) -> None:
         print(line, flush=True)
 
-    examples = gather(options.data)
+    try:
+        examples = gather(options.data)
+    except MagicTalkError as error:
+        parser.exit(2, f"error: {error}\n")
     bank = list(utterances(settings.utterances, settings.seed))
     train(settings, examples, bank, rig, options.work, log).save_pretrained(options.out)
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from magictalk.audio.features import MELS_PER_FRAME, SAMPLE_RATE, SILENCE
 from magictalk.data.augment import mask, spoil, stretch
 from magictalk.data.dataset import Dataset
+from magictalk.errors import DatasetError, MagicTalkError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.motion import ARKIT, FPS
 from magictalk.sync import HEARD, LIPS, MAX_LAG, Sync, SyncExpert, SyncJudge, compare, hear, hold_ends, mouth_crops
@@ -68,7 +69,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run can change; the defaults trained the weights that ship."""
+    """What a run can change."""
 
     network: Mapping[str, int] = field(default_factory=dict)
     rounds: int = 2
@@ -424,16 +425,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    try:
+        run(options.data, options.out, options.seed, lambda line: print(line, flush=True))
+    except MagicTalkError as error:
+        parser.exit(2, f"error: {error}\n")
 
-    def log(line: str) -> None:
-        print(line, flush=True)
 
-    def draw(clips: Sequence[Clip]) -> list[Clip]:
-        return render(clips, faces(options.data), np.random.default_rng(options.seed))
+def run(data: Path, out: Path, seed: int, log: Callable[[str], None]) -> None:
+    """Train on a dataset and save the weights to ``out``.
 
-    expert = train(Settings(seed=options.seed), gather(options.data, "train"), draw, log)
-    log(f"val: own second preferred {accuracy(SyncJudge(expert), gather(options.data, 'val')):.3f}")
-    expert.save_pretrained(options.out)
+    Raises:
+        DatasetError: when the dataset has no ``train`` or ``val`` clips, or none whose pixels may teach.
+    """
+    taught, held, people = gather(data, "train"), gather(data, "val"), faces(data)
+    if not people:
+        raise DatasetError(
+            f"no clip in {data} whose pixels may teach; expected a manifest with licence_class {' or '.join(PICTURES)}"
+        )
+    expert = train(Settings(seed=seed), taught, lambda c: render(c, people, np.random.default_rng(seed)), log)
+    expert.save_pretrained(out)
+    log(f"val: own second preferred {accuracy(SyncJudge(expert), held):.3f}")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_closures_count_within_the_slack() -> None:
     gap[20] = 0.02  # 0.80 s
     width = np.ones(100)
     spans = [(0.78, 0.82), (0.86, 0.90), (0.87, 0.90), (0.70, 0.74), (2.0, 2.1)]
-    assert closed_share(gap, width, spans).tolist() == [True, True, False, True, False]
+    assert closed_share(gap, width, spans).tolist() == [1, 1, 0, 1, 0]
 
 
 def test_stillness_is_of_the_worst_silence() -> None:
@@ -79,3 +79,15 @@ def test_stillness_is_of_the_worst_silence() -> None:
     assert result.count == 2
     assert result.std == pytest.approx(0.005, rel=0.02)
     assert result.mean == pytest.approx(0.005, rel=0.1)
+
+
+def test_frames_without_a_face_say_nothing() -> None:
+    gap = np.tile([0.0, 0.02], 50)
+    gap[30:35] = np.nan
+    spans = [(0.0, 1.0), (1.0, 2.0)]
+    known = stillness(gap, np.ones(100), spans)
+    assert known == stillness(gap, np.ones(100), spans[::-1])
+    assert known.std == pytest.approx(0.01, rel=0.05)
+    gap[20:60] = np.nan
+    shares = closed_share(gap, np.ones(100), [(0.2, 0.3), (1.0, 1.1)])
+    assert shares[0] == 1 and np.isnan(shares[1])

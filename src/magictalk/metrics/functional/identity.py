@@ -13,29 +13,19 @@ def cosine(embeddings: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
         return (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
 
 
+SHORTEST_DRIFT_S = 10.0
+"""Seconds that a face must be known for: over three seconds, noise of 0.005 reads as 0.15 a minute."""
+
+
 def drift(similarities: ArrayLike, fps: float = 25.0) -> float:
     """Slope of similarity against time, a minute: least squares over ``[T]``; NaN frames are left out.
 
-    Negative where the face moves away from its reference. NaN when fewer than two frames are known.
+    Negative where the face moves away from its reference. NaN when the known frames span less than
+    ``SHORTEST_DRIFT_S``.
     """
     y = np.asarray(similarities, np.float64)
     known = np.isfinite(y)
-    if known.sum() < 2:
-        return float("nan")
     minutes = np.flatnonzero(known) / fps / 60
+    if not known.any() or 60 * np.ptp(minutes) < SHORTEST_DRIFT_S - 1 / fps - 1e-9:
+        return float("nan")
     return float(np.polyfit(minutes - minutes.mean(), y[known], 1)[0])
-
-
-def curve(
-    similarities: ArrayLike, fps: float = 25.0, window_s: float = 1.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean similarity in consecutive windows: their middles in seconds and their means, ``[K]`` each.
-
-    The last window may be shorter. A window without a known frame is NaN.
-    """
-    y = np.asarray(similarities, np.float64)
-    size = max(1, round(window_s * fps))
-    windows = [y[i : i + size] for i in range(0, len(y), size)]
-    middles = [(i * size + (len(window) - 1) / 2) / fps for i, window in enumerate(windows)]
-    means = [window[np.isfinite(window)].mean() if np.isfinite(window).any() else np.nan for window in windows]
-    return np.array(middles), np.array(means)

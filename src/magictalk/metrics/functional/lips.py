@@ -45,7 +45,9 @@ def bootstrap(values: ArrayLike, seed: int = 0, draws: int = 10_000) -> Interval
     x = x[np.isfinite(x)]
     if len(x) == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    means = x[np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))].mean(1)
+    rng = np.random.default_rng(seed)
+    blocks = [min(100, draws - i) for i in range(0, draws, 100)]
+    means = np.concatenate([x[rng.integers(0, len(x), (n, len(x)))].mean(1) for n in blocks])
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(x.mean()), float(low), float(high))
 
@@ -116,7 +118,7 @@ def silences(
 def closed_share(
     gap: ArrayLike, width: ArrayLike, spans: Sequence[tuple[float, float]], fps: float = 25.0,
     slack_s: float = 0.06, limit: float = 0.08,
-) -> NDArray[np.bool_]:  # fmt: skip
+) -> NDArray[np.float64]:  # fmt: skip
     """For each span (seconds): do the lips close, gap under ``limit`` of mouth width, within it or ``slack_s`` of it?
 
     Args:
@@ -126,11 +128,15 @@ def closed_share(
         fps: frames a second; frame ``k`` is at ``k / fps``.
         slack_s: how far outside the span a closure still counts.
         limit: the largest gap that counts as closed, relative to the width.
+
+    Returns:
+        1 or 0 a span; NaN where no mouth is known (NaN in ``gap`` or ``width``) near it.
     """
     ratio = np.asarray(gap, np.float64) / np.asarray(width, np.float64)
     time = np.arange(len(ratio)) / fps
     near = [(time >= a - slack_s - 1e-9) & (time <= b + slack_s + 1e-9) for a, b in spans]
-    return np.array([bool((ratio[n] < limit).any()) for n in near], bool)
+    known = np.isfinite(ratio)
+    return np.array([float((ratio[n] < limit).any()) if known[n].any() else np.nan for n in near])
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ def stillness(
     stds, means = [], []
     for a, b in spans:
         inside = ratio[(time >= a + margin_s) & (time <= b - margin_s)]
+        inside = inside[np.isfinite(inside)]
         if len(inside) >= 3:
             stds.append(inside.std())
             means.append(inside.mean())
