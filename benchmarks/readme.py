@@ -3,7 +3,7 @@
     python benchmarks/readme.py
 
 Each table stands between ``<!-- figures NAME -->`` and ``<!-- end -->`` and is made of ``docs/figures/NAME.json``, or,
-where that is what a command wrote, is ``docs/figures/NAME.md`` as it is.
+where that is what a command wrote, is ``docs/figures/NAME.md`` as it is. ``<!-- figures NAME unfolded -->`` shows all rows.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
     return made
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows that have a target, then the others folded away."""
+def table(rows: list[dict[str, Any]], unfolded: bool) -> str:
+    """Rows that have a target, then the others folded away, or all as they come."""
     first = {r["figure"] for r in rows if r["target"]}
     aimed = [r for r in rows if r["figure"].removesuffix(", low").removesuffix(", high") in first]
     others = [r for r in rows if r not in aimed]
-    if not aimed or not others:
+    if unfolded or not aimed or not others:
         return "\n".join(lines(rows))
     return "\n".join([*lines(aimed), "", "<details><summary>more</summary>", "", *lines(others), "", "</details>"])
 
@@ -50,10 +50,10 @@ def fill(text: str, folder: Path) -> str:
         if written.is_file():
             made = written.read_text().strip()
         else:
-            made = table(json.loads((folder / f"{match[1]}.json").read_text()))
-        return f"<!-- figures {match[1]} -->\n{made}\n<!-- end -->"
+            made = table(json.loads((folder / f"{match[1]}.json").read_text()), bool(match[2]))
+        return f"<!-- figures {match[1]}{match[2]} -->\n{made}\n<!-- end -->"
 
-    return re.sub(r"<!-- figures (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
+    return re.sub(r"<!-- figures (\w+)( unfolded|) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
