@@ -3,7 +3,8 @@
     python benchmarks/readme.py
 
 Each table stands between ``<!-- figures NAME -->`` and ``<!-- end -->`` and is made of ``docs/figures/NAME.json``, or,
-where that is what a command wrote, is ``docs/figures/NAME.md`` as it is. ``<!-- figures NAME unfolded -->`` shows all rows.
+where that is what a command wrote, is ``docs/figures/NAME.md`` as it is. ``<!-- figures NAME unfolded -->`` shows all
+rows.
 """
 
 from __future__ import annotations
