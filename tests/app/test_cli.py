@@ -17,7 +17,6 @@ from skimage import data
 
 import magictalk
 from magictalk import Motion
-from magictalk.app.cli import main
 from magictalk.video import probe, read_frames
 
 RATE = 16000
@@ -57,33 +56,6 @@ def files(tmp_path_factory, astronaut) -> Path:
     Motion.zeros(2000).save(folder / "still.npz")
     (folder / "bad.csv").write_text("a,b\n1,2\n")
     return folder
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        try:
-            main([str(a) for a in arguments])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Run something that must end in one clear line and leave no file."""
-
-    def call(*arguments: object, says: str) -> None:
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, "")
-        assert err.startswith("error: ") and err.count("\n") == 1 and says in err, err
-        assert list(tmp_path.iterdir()) == []
-
-    return call
 
 
 @pytest.mark.parametrize(

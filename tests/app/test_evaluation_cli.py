@@ -14,7 +14,6 @@ from scipy.io import wavfile
 
 import magictalk
 from magictalk import Speech
-from magictalk.app.cli import main
 from magictalk.video import VideoWriter, read_frames
 
 
@@ -35,33 +34,6 @@ def files(tmp_path_factory, astronaut) -> Path:
         for _ in range(5):
             video.write(head[:32, :32])
     return folder
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        try:
-            main([str(a) for a in arguments])
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def fails(run, tmp_path):
-    """Run something that must end in one clear line and leave no file."""
-
-    def call(*arguments: object, says: str) -> None:
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, ""), (out, err)
-        assert err.startswith("error: ") and err.count("\n") == 1 and says in err, err
-        assert list(tmp_path.iterdir()) == []
-
-    return call
 
 
 def test_a_video_against_itself(run, files, tmp_path):
