@@ -14,7 +14,7 @@ import magictalk
 from magictalk import Motion, Portrait, Speech
 from magictalk.animation import animate, motion_of
 from magictalk.drive import mix
-from magictalk.errors import MotionError, OptionError, SpeechError, VideoError
+from magictalk.errors import MotionError, OptionError, SpeechError, StyleError, VideoError
 from magictalk.motion import GROUPS
 from magictalk.video import probe, read_frames
 
@@ -177,11 +177,53 @@ def test_a_broken_job_goes_on_after_its_last_whole_segment(portrait, tmp_path):
         ({"duration": 0.0, "speech": "a.wav"}, "duration is 0"),
         ({"start": 1.0, "text": "hi"}, "start and duration"),
         ({"face": 1, "text": "hi"}, "chosen already"),
+        ({"emotion": "happy", "timeline": "0s sad", "text": "hi"}, "both emotion and timeline were given; choose one"),
+        ({"emotion": "happy", "motion": Motion.zeros(3)}, "a motion file was asked for"),
+        ({"emotion": "happy", "driving": "a.mp4", "text": "hi"}, "a driving video was asked for"),
+        ({"emotion": "happy", "drive": "audio2bs", "text": "hi"}, "audio2bs was asked for; choose one"),
+        ({"guidance": 1.0, "drive": "audio2bs", "text": "hi"}, "audio2bs was asked for"),
+        ({"guidance": 10.5, "text": "hi"}, "guidance is 10.5; expected 0 to 10"),
+        ({"drive": "magic", "text": "hi"}, "no drive named 'magic'; expected emodiff, emodiff-unrefined, audio2bs"),
+        ({"seed": -1, "text": "hi"}, "seed is -1"),
     ],
 )
 def test_options_that_make_no_sense(portrait, options, message):
     with pytest.raises(OptionError, match=message):
         animate(portrait, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"emotion": "joyful"}, "no emotion named 'joyful'; expected one of neutral, happy, sad"),
+        ({"emotion": "happy 2"}, "intensity of happy is 2; expected 0 to 1.5"),
+        ({"timeline": "4s happy, 2s sad"}, "expected times that rise"),
+        ({"prompt": " "}, "prompt"),
+        ({"style": "nobody.png"}, "no file at nobody.png"),
+    ],
+)
+def test_styles_that_cannot_be_used(portrait, options, message):
+    with pytest.raises(StyleError, match=message):
+        animate(portrait, text="hi", **options)
+
+
+def test_an_emotion_shows_and_hides_the_pictures_mood(portrait):
+    text = "We saw a purple bird, and it sang about spring."
+    plain, sad = (
+        Motion.concatenate(list(animate(portrait, text=text, emotion=e).motions())).coefficients.mean(0)
+        for e in (None, "sad")
+    )
+    arkit = magictalk.motion.ARKIT
+    assert sad[arkit.index("browInnerUp")] > plain[arkit.index("browInnerUp")] + 0.3
+    assert sad[arkit.index("mouthFrownLeft")] > plain[arkit.index("mouthFrownLeft")] + 0.2
+    smile = arkit.index("mouthSmileLeft")
+    assert portrait.mood[smile] > 0.1 and sad[smile] < plain[smile] - 0.05
+
+
+def test_audio2bs_is_there_still(portrait):
+    motion = Motion.concatenate(list(animate(portrait, text="hello", drive="audio2bs", seed=3).motions()))
+    spoken = Motion.concatenate(list(mix.keep(mix.speak(Speech.say("hello", "en"), 3), portrait.mood)))
+    assert np.array_equal(motion.coefficients, spoken.coefficients) and np.array_equal(motion.head, spoken.head)
 
 
 def test_motions_that_do_not_fit(portrait, tmp_path):

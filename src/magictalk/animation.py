@@ -6,10 +6,10 @@ magictalk.animate("me.png", "hello.wav").save("out.mp4")
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,17 @@ from magictalk.face.landmarks import Box
 from magictalk.motion import FPS, Motion
 from magictalk.portrait import Portrait
 from magictalk.speech import Speech
+from magictalk.style import Style
 
 if TYPE_CHECKING:
     from magictalk.render.rig import RigRender
 
 Size = Literal["native"] | int
 """Size of the video: the picture's own, or this many pixels on its longer side."""
+Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs"]
+"""What makes motion from speech."""
+Speaker = Callable[[Speech], Iterator[Motion]]
+"""A drive, ready to be used."""
 Progress = Callable[[int, int | None], None]
 """Called with the frames finished and the frames expected, None while that is not known."""
 SIZES = 64, 8192
@@ -130,6 +135,12 @@ def animate(
     lips: float = 1.0,
     head: float = 1.0,
     blink: float = 1.0,
+    emotion: str | None = None,
+    style: str | Path | Style | None = None,
+    prompt: str | None = None,
+    timeline: str | None = None,
+    guidance: float | None = None,
+    drive: Drive = "emodiff",
     driving: str | Path | None = None,
     driving_parts: Literal["upper", "all"] = "upper",
     motion: str | Path | Motion | None = None,
@@ -151,19 +162,27 @@ def animate(
         lips: amplitude of the mouth's motion, 0..2.
         head: amplitude of the head's motion, 0..2.
         blink: amplitude of the eyelids' blinks, 0..2.
+        emotion: ``"happy"``, ``"angry 0.5"``, ``"sad 0.6 + fear 0.3"``: one of ``style.EMOTIONS`` or several, and how
+            much of each, 0..1.5. Without one of this and the next three the voice alone leads.
+        style: a picture or video of somebody who shows the expression, or a :class:`Style`.
+        prompt: a description in words: ``"she whispers, close to tears"``.
+        timeline: emotions that follow each other: ``"0s neutral, 4s happy 0.8, 9s surprised"``.
+        guidance: how strictly EmoDiff follows voice and style, 0..10; more is less diverse.
+        drive: ``"emodiff"``; ``"emodiff-unrefined"`` leaves its own lips; ``"audio2bs"`` is lips by Audio2BS and an
+            idle head, faster and without emotions.
         driving: a video of a face to take motion from. Shorter than the sound, it runs forth and back.
         driving_parts: ``"upper"`` takes head, brows, eyes and cheeks from it and the lips from the speech;
             ``"all"`` takes everything, and its sound too when there is no speech.
         motion: a ``.csv`` or ``.npz`` file, or a :class:`Motion`, instead of motion made from the speech; at its first
             frame the head is as in the picture. Without speech the video is silent and as long as the motion.
-        seed: of blinks, gaze and head motion.
+        seed: of blinks, gaze, brows and head motion.
         label: draw a visible "AI-generated" mark.
         start: seconds of the speech to skip; also of a driving video that gives the sound.
         duration: seconds of the speech to use.
 
     Raises:
         OptionError: when a value is out of its range or two contradict each other.
-        PortraitError, SpeechError, MotionError, VideoError: when an input cannot be used.
+        PortraitError, SpeechError, StyleError, MotionError, VideoError: when an input cannot be used.
     """
     amplitudes = {"lips": lips, "head": head, "blink": blink}
     _check_options(amplitudes, size, driving_parts, start, duration)
@@ -176,6 +195,10 @@ def animate(
         heard = _speech(speech, text, voice, start, duration)
     if heard is None and motion is None and (driving is None or not own_sound):
         raise OptionError("nothing to say; give a speech file or a text")
+    how = _style(emotion, style, prompt, timeline)
+    if (how or guidance is not None) and (motion is not None or driving is not None or drive == "audio2bs"):
+        other = "a motion file" if motion is not None else "a driving video" if driving is not None else "audio2bs"
+        raise OptionError(f"emotions and guidance are EmoDiff's, and {other} was asked for; choose one")
     who = _portrait(portrait, face, face_box)
     source: Callable[[], Iterator[Motion]]
     given: Motion | None = None
@@ -188,7 +211,7 @@ def animate(
         if heard is not None and driving_parts == "upper":
             source = partial(mix.follow, heard, given)
     elif heard is not None:
-        source = partial(mix.speak, heard, seed)
+        source = partial(speaker(drive, how, seed, guidance), heard)
     if heard is not None:
         count = None if heard.duration is None else round(heard.duration * FPS)
     else:
@@ -197,7 +220,7 @@ def animate(
     def motions() -> Iterator[Motion]:
         scaled = (chunk.scale(**amplitudes) for chunk in source())
         # amplitudes are of what is added to the face, not of the mood it keeps
-        return mix.keep(scaled, who.mood) if given is None else scaled
+        return mix.keep(scaled, who.mood, how) if given is None else scaled
 
     return Animation(
         who,
@@ -207,45 +230,111 @@ def animate(
         frame_count=count,
         label=label,
         fingerprint={
-            "portrait": _digest(who.image, who.landmarks),
+            "portrait": _digest((who.image, who.landmarks)),
             "speech": f"{text!r} in {voice}" if text is not None else _name_of(heard),
-            "motion": f"seed {seed}" if given is None else f"{_digest(given.coefficients, given.head)} {driving_parts}",
+            "motion": f"{drive}, seed {seed}, guidance {guidance}"
+            if given is None
+            else f"{_digest((given.coefficients, given.head))} {driving_parts}",
+            "style": "none" if how is None else _digest((how.times, how.expressions, how.faces)),
             "amplitudes": f"lips {lips:g}, head {head:g}, blink {blink:g}",
             "label": str(label),
         },
     )
 
 
-def motion_of(path: str | Path, source: Literal["auto", "speech", "video"] = "auto", seed: int = 0) -> Motion:
+def motion_of(
+    path: str | Path,
+    source: Literal["auto", "speech", "video"] = "auto",
+    seed: int = 0,
+    *,
+    emotion: str | None = None,
+    style: str | Path | Style | None = None,
+    prompt: str | None = None,
+    timeline: str | None = None,
+    guidance: float | None = None,
+    drive: Drive = "emodiff",
+) -> Motion:
     """The motion of a recording: of the face in a video, or made from the sound.
 
     Args:
         path: a sound or video file.
-        source: ``"auto"`` reads the face where a video shows one, and listens otherwise.
-        seed: of blinks, gaze and head motion made from sound.
+        source: ``"auto"`` reads the face where a video shows one, and listens otherwise; with an emotion it listens.
+        seed: of blinks, gaze, brows and head motion made from sound.
+        emotion, style, prompt, timeline, guidance, drive: of motion made from sound, as :func:`animate`.
 
     Raises:
-        SpeechError, VideoError, MotionError: when the file cannot be used so.
+        OptionError: when options contradict each other.
+        SpeechError, StyleError, VideoError, MotionError: when the file cannot be used so.
     """
+    how = _style(emotion, style, prompt, timeline)
+    made = speaker(drive, how, seed, guidance)
     from magictalk.video import probe
 
     if source == "video":
+        if how:
+            raise OptionError("the motion is read off the face, which has its own emotion; leave that out")
         return Motion.from_video(path)
-    if source == "auto":
+    if source == "auto" and not how:
         try:
             heard = probe(path).has_audio
         except VideoError:
-            return _made(path, seed)
+            return _made(path, made)
         try:
             return Motion.from_video(path)
         except MotionError:
             if not heard:
                 raise
-    return _made(path, seed)
+    return _made(path, made)
 
 
-def _made(path: str | Path, seed: int) -> Motion:
-    return Motion.concatenate(list(mix.speak(Speech.open(path), seed)))
+def _made(path: str | Path, drive: Speaker) -> Motion:
+    return Motion.concatenate(list(drive(Speech.open(path))))
+
+
+def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: float | None = None) -> Speaker:
+    """A drive by name, its networks loaded.
+
+    Raises:
+        OptionError: when there is none of that name, an option is out of range, or it has no emotions.
+        WeightsError: when its weights are missing.
+    """
+    if drive not in get_args(Drive):
+        raise OptionError(f"no drive named {drive!r}; expected {', '.join(get_args(Drive))}")
+    if drive == "audio2bs":
+        if style or guidance is not None:
+            raise OptionError("drive audio2bs has no emotions and no guidance; choose emodiff")
+        return partial(mix.speak, seed=seed)
+    from magictalk.drive.emodiff import GUIDANCE, EmoDiffDrive
+
+    made = EmoDiffDrive.load(
+        style, refine=drive == "emodiff", seed=seed, guidance=GUIDANCE if guidance is None else guidance
+    )
+    if style is None:
+        return made
+    return partial(_as_lively, made, lips=style.lips, head=style.head)
+
+
+def _as_lively(drive: Speaker, speech: Speech, lips: float, head: float) -> Iterator[Motion]:
+    for motion in drive(speech):
+        yield motion.scale(lips=lips, head=head)
+
+
+def _style(
+    emotion: str | None, style: str | Path | Style | None, prompt: str | None, timeline: str | None
+) -> Style | None:
+    given = {"emotion": emotion, "style": style, "prompt": prompt, "timeline": timeline}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise OptionError(f"both {named[0]} and {named[1]} were given; choose one")
+    if emotion is not None:
+        return Style.parse(emotion)
+    if timeline is not None:
+        return Style.timeline(timeline)
+    if prompt is not None:
+        from magictalk.prompt import style_of_prompt
+
+        return style_of_prompt(prompt)
+    return Style.open(style) if isinstance(style, str | Path) else style
 
 
 def _check_options(
@@ -329,12 +418,12 @@ def _name_of(speech: Speech | None) -> str:
     if speech is None:
         return "none"
     if speech.source is None:
-        return _digest(*speech.chunks())
+        return _digest(speech.chunks())
     facts = speech.source.stat()
     return f"{speech.source.resolve()} from {speech.start:g} s, {facts.st_size} bytes, {facts.st_mtime_ns}"
 
 
-def _digest(*arrays: NDArray[np.generic]) -> str:
+def _digest(arrays: Iterable[NDArray[np.generic]]) -> str:
     total = hashlib.blake2b(digest_size=8)
     for array in arrays:
         total.update(np.ascontiguousarray(array).data)

@@ -25,6 +25,18 @@ class MotionError(MagicTalkError):
     """A motion file or array is malformed, or a driving video shows no face."""
 
 
+class StyleError(MagicTalkError):
+    """A style cannot be used: no such emotion, a timeline out of order, a picture without a face, an empty prompt."""
+
+
+class DialogueError(MagicTalkError):
+    """A dialogue's script cannot be used: malformed, an unknown character, a missing file."""
+
+
+class EndpointError(MagicTalkError):
+    """A language model's endpoint is down, refuses, or answers nonsense."""
+
+
 class VideoError(MagicTalkError):
     """A video cannot be read or written."""
 

@@ -155,10 +155,26 @@ def test_ten_hours_start_at_once(files, tmp_path):
         (["--motion", "missing.csv"], "no motion file at"),
         (["--driving", "missing.mp4"], "no file at"),
         (["--speed", "2"], "No such option"),
+        (["--emotion", "joyful"], "no emotion named 'joyful'; expected one of neutral, happy"),
+        (["--emotion", "happy 1.6"], "intensity of happy is 1.6; expected 0 to 1.5"),
+        (["--emotion", "happy", "--prompt", "sad"], "both emotion and prompt were given"),
+        (["--timeline", "3s sad, 1s happy"], "'1s happy' after '3s sad'"),
+        (["--style", "missing.png"], "no file at missing.png"),
+        (["--prompt", ""], "prompt"),
+        (["--guidance", "11"], "--guidance"),
+        (["--drive", "wav2lip"], "--drive"),
+        (["--drive", "audio2bs", "--emotion", "sad"], "audio2bs was asked for"),
     ],
 )
 def test_bad_options(fails, files, tmp_path, arguments, says):
     fails("animate", files / "face.png", files / "hello.wav", "-o", tmp_path / "out.mp4", *arguments, says=says)
+
+
+def test_a_style_clip_without_a_face(fails, files, tmp_path, tmp_path_factory):
+    blank = tmp_path_factory.mktemp("style") / "blank.png"
+    Image.new("RGB", (120, 120), "green").save(blank)
+    fails("animate", files / "face.png", files / "hello.wav", "--style", blank, "-o", tmp_path / "out.mp4",
+          says="no face found in blank.png")  # fmt: skip
 
 
 def test_nothing_to_say_and_unknown_voices(fails, files, tmp_path):

@@ -23,7 +23,7 @@ def files(tmp_path_factory, astronaut) -> Path:
     folder = tmp_path_factory.mktemp("files")
     head = np.ascontiguousarray(astronaut[0:288, 80:368])
     Image.fromarray(head).save(folder / "face.png")
-    magictalk.animate(head, Speech.say("Bob may buy papers."), size=128).save(folder / "talk.mp4")
+    magictalk.animate(head, Speech.say("Bob may buy papers."), drive="audio2bs", size=128).save(folder / "talk.mp4")
     wavfile.write(folder / "sound.wav", 16000, np.zeros(16000, np.int16))
     (folder / "empty.mp4").touch()
     (folder / "words.mp4").write_text("not a video")
@@ -118,12 +118,13 @@ def test_a_file_that_exists_is_kept(run, files, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["rig"], "no folder at"),
-        (["mcdm2"], "no system named 'mcdm2'; expected one of rig, still"),
-        (["rig", "--protocol", "sideways"], "no protocol named 'sideways'"),
-        (["rig", "--protocol", "grid"], "give --portraits FOLDER and --voices FOLDER"),
-        (["rig", "--limit", "0"], "--limit"),
-        (["rig", "--json", "no/figures.json"], "no folder at no"),
+        (["audio2bs"], "no folder at"),
+        (["mcdm2"], "no system named 'mcdm2'; expected one of audio2bs, emodiff"),
+        (["audio2bs", "--protocol", "sideways"], "no protocol named 'sideways'"),
+        (["audio2bs", "--protocol", "grid"], "give --portraits FOLDER and --voices FOLDER"),
+        (["audio2bs", "--limit", "0"], "--limit"),
+        (["audio2bs", "--seeds", "0"], "--seeds"),
+        (["audio2bs", "--json", "no/figures.json"], "no folder at no"),
     ],
 )
 def test_bad_benchmarks(fails, tmp_path, arguments, says):

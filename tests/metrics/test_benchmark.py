@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import tarfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from magictalk.face.landmarks import FaceDetector, FaceTracker
 from magictalk.face.rig import Rig
 from magictalk.metrics import benchmark as module
 from magictalk.metrics.benchmark import benchmark
-from magictalk.metrics.comparison import BEYOND, CONFIDENCES, PAPERS, REAL, SPEED, Comparison, Row
+from magictalk.metrics.comparison import CONFIDENCES, REAL, SPEED, TABLES, Comparison, Row
+from magictalk.metrics.functional.movement import head_speeds
+from magictalk.metrics.movement import SMOOTH_S
 from magictalk.metrics.protocols import cross_identity, open_set
 from magictalk.metrics.report import Figure
 from magictalk.video import probe, read_frames
@@ -41,7 +44,10 @@ def dataset(tmp_path_factory, astronaut) -> Path:
     with tarfile.open(folder / "shards" / "test-000000.tar", "w") as shard:
         for key, (identity, words) in PEOPLE.items():
             speech = Speech.say(words)
-            frames, samples = list(magictalk.animate(head, speech, size=SIZE).frames()), speech.samples()
+            frames, samples = (
+                list(magictalk.animate(head, speech, size=SIZE, drive="audio2bs").frames()),
+                speech.samples(),
+            )
             samples = np.pad(samples, (0, 640))[: len(frames) * 640]
             tracker.reset()
             landmarks = np.stack([tracker(frame).landmarks for frame in frames])
@@ -69,20 +75,20 @@ def dataset(tmp_path_factory, astronaut) -> Path:
 def done(dataset, tmp_path_factory):
     """A benchmark of both systems, the folder it worked in, and what it found."""
     output = tmp_path_factory.mktemp("benchmark") / "out"
-    return output, benchmark(["rig", "still"], dataset, output)
+    return output, benchmark(["audio2bs", "still"], dataset, output)
 
 
 def test_a_row_a_system_with_the_ground_truth_first(done):
     _, found = done
     assert list(found.rows) == ["self", "cross"]
     for rows in found.rows.values():
-        assert [row.system for row in rows] == [REAL, "rig", "still"]
-        assert all(set(PAPERS) | set(BEYOND) <= set(row.figures) for row in rows)
-    real, rig, still = found.rows["self"]
-    assert still.figures["flicker"].value < rig.figures["flicker"].value
-    assert still.figures["blinks"].value == 0 and rig.figures["Face-sim (dlib)"].value > 0.95
-    assert rig.figures["Sync-C (magictalk)"].n == real.figures["Sync-C (magictalk)"].n == 3
-    assert math.isnan(real.figures["SSIM"].value) and rig.figures["SSIM"].value > 0.5
+        assert [row.system for row in rows] == [REAL, "audio2bs", "still"]
+        assert all(set(chain(*TABLES)) <= set(row.figures) for row in rows)
+    real, moving, still = found.rows["self"]
+    assert still.figures["flicker"].value < moving.figures["flicker"].value
+    assert still.figures["blinks"].value == 0 and moving.figures["Face-sim (dlib)"].value > 0.95
+    assert moving.figures["Sync-C (magictalk)"].n == real.figures["Sync-C (magictalk)"].n == 3
+    assert math.isnan(real.figures["SSIM"].value) and moving.figures["SSIM"].value > 0.5
     cross = found.rows["cross"][1].figures
     assert math.isnan(cross["SSIM"].value) and cross["E-FID (ARKit)"].value > 0 and cross[SPEED].value > 0
     assert str(found.rows["cross"][0]) == str(real)
@@ -93,11 +99,11 @@ def test_frechet_distances_are_of_all_clips_against_all_real_ones(done, protocol
     output, found = done
 
     def moments(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.concatenate([np.load(path)["E-FID (ARKit)"] for path in folder.glob("*.npz")]).astype(np.float64)
+        rows = np.concatenate([np.load(path)["coefficients"] for path in folder.glob("*.npz")]).astype(np.float64)
         return rows.mean(0), np.cov(rows.T)
 
     (a, covariance_a), (b, covariance_b) = (
-        moments(output / "results" / part) for part in (f"rig/{protocol}", "ground-truth/real")
+        moments(output / "results" / part) for part in (f"audio2bs/{protocol}", "ground-truth/real")
     )
     shared = np.sqrt(np.linalg.eigvals(covariance_a @ covariance_b).real.clip(0)).sum()
     together = np.trace(covariance_a + covariance_b) - 2 * shared
@@ -107,9 +113,9 @@ def test_frechet_distances_are_of_all_clips_against_all_real_ones(done, protocol
 
 def test_somebody_else_s_words_are_said(done):
     output, _ = done
-    names = sorted(path.name for path in (output / "videos" / "rig" / "cross").iterdir())
+    names = sorted(path.name for path in (output / "videos" / "audio2bs" / "cross").iterdir())
     assert names == ["a0+b0.mp4", "a1+b0.mp4", "b0+a1.mp4"]
-    made, heard = output / "videos" / "rig" / "cross" / "b0+a1.mp4", output / "real" / "a1.mp4"
+    made, heard = output / "videos" / "audio2bs" / "cross" / "b0+a1.mp4", output / "real" / "a1.mp4"
     assert abs(len(list(read_frames(made))) - len(list(read_frames(heard)))) <= 1
     assert probe(made).has_audio
 
@@ -120,11 +126,11 @@ def test_tables_markdown_and_json(done):
     for table in found.tables():
         console.print(table)
     shown, text = console.export_text(), found.markdown()
-    assert shown.count("ground truth") == text.count("| ground truth |") == 4
+    assert shown.count("ground truth") == text.count("| ground truth |") == 6
     assert "FID" in shown and "—" in shown and "| system | FID ↓ | FVD ↓ |" in text and "(3 videos)" in text
     notes = "\n".join(found.remarks())
     assert "not computed: FID: needs Inception" in notes and "get it with" in notes
-    assert "SSIM, PSNR, M-LMD, F-LMD, ADFD: the real videos are not known (cross)" in notes
+    assert "F-LMD, ADFD, lip gap, mouth width, jaw drop: the real videos are not known (cross)" in notes
     rows = json.loads(found.json())
     assert {"figure", "value", "unit", "target", "met", "low", "high", "n", "system", "protocol"} <= set(rows[0])
     assert len({row["figure"] for row in rows}) == len(rows)
@@ -134,9 +140,9 @@ def test_a_second_run_measures_only_what_is_missing(done, dataset, tmp_path, mon
     output, found = done
     copy = shutil.copytree(output, tmp_path / "out")
     (copy / "results" / "still" / "self" / "a1.json").unlink()
-    (copy / "results" / "rig" / "cross" / "a0+b0.json").unlink()
-    (copy / "videos" / "rig" / "cross" / "a0+b0.mp4").unlink()
-    (copy / "videos" / "rig" / "cross" / ".a0+b0.mp4.parts").mkdir()  # as a kill leaves it
+    (copy / "results" / "audio2bs" / "cross" / "a0+b0.json").unlink()
+    (copy / "videos" / "audio2bs" / "cross" / "a0+b0.mp4").unlink()
+    (copy / "videos" / "audio2bs" / "cross" / ".a0+b0.mp4.parts").mkdir()  # as a kill leaves it
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.suffix in (".json", ".mp4")}
     judged = []
     judge = module.Scorer.__call__
@@ -146,13 +152,69 @@ def test_a_second_run_measures_only_what_is_missing(done, dataset, tmp_path, mon
         return judge(self, footage, *others, **more)
 
     monkeypatch.setattr(module.Scorer, "__call__", noted)
-    again = benchmark(["rig", "still"], dataset, copy)
+    again = benchmark(["audio2bs", "still"], dataset, copy)
     assert judged == ["a1.mp4", "a0+b0.mp4"]
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     for protocol, rows in found.rows.items():
         for row, new in zip(rows, again.rows[protocol], strict=True):
             for name in set(row.figures) - {SPEED}:
                 assert new.figures[name].value == pytest.approx(row.figures[name].value, rel=1e-5, nan_ok=True), name
+
+
+def test_movement_is_compared_with_people_s(done):
+    output, found = done
+    truth, moving, still = (row.figures for row in found.rows["self"])
+    assert moving["lip gap"].value > 0.8 and moving["lip gap"].n == 3 and math.isnan(truth["lip gap"].value)
+    assert still["head speed"].value < 0.1 < 0.5 < moving["head speed"].value < 2
+    assert still["head speed W1"].value > 0.9 > moving["head speed W1"].value
+    # of the real clips every other one against the rest
+    folder = output / "results" / "ground-truth" / "real"
+    a0, b0, a1 = (head_speeds(np.load(folder / f"{key}.npz")["rotation"], SMOOTH_S) for key in PEOPLE)
+    assert truth["head speed"].value == pytest.approx(np.concatenate([a0, a1]).mean() / b0.mean())
+    assert math.isnan(moving["head diversity"].value) and "--seeds 2" in moving["head diversity"].reason
+
+
+def test_further_seeds_are_filmed_once_and_only_tracked(done, dataset, tmp_path, monkeypatch):
+    output, _ = done
+    copy = shutil.copytree(output, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.suffix in (".json", ".npz", ".mp4")}
+    told: list[str] = []
+    monkeypatch.setattr(module.Scorer, "__call__", None)
+    asked = {"protocols": ["self"], "limit": 2, "seeds": 3}
+    found = benchmark(["audio2bs", "still"], dataset, copy, progress=lambda *now: told.append(now[0]), **asked)
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    new = sorted(path.relative_to(copy / "videos").as_posix() for path in copy.rglob("*.mp4") if path not in before)
+    takes = [
+        f"{name}/self/seed-{s}/{key}.mp4" for name in ("audio2bs", "still") for s in (1, 2) for key in ("a0", "b0")
+    ]
+    assert new == takes and len(told) == 2 + 2 * 2 * 3
+    truth, moving, still = (row.figures for row in found.rows["self"])
+    assert still["head diversity"].value == still["expression diversity"].value == 0
+    assert 0.3 < moving["head diversity"].value < 10 and moving["head diversity"].n == 2
+    assert 0.1 < moving["expression diversity"].value < 10
+    assert math.isnan(truth["head diversity"].value)
+    (copy / "videos" / takes[0]).unlink()
+    again = benchmark(["audio2bs"], dataset, copy, **asked)
+    assert not (copy / "videos" / takes[0]).exists()
+    assert again.rows["self"][1].figures["head diversity"] == moving["head diversity"]
+
+
+def test_a_take_that_fails_leaves_its_clip_out_of_diversity(dataset, tmp_path, monkeypatch):
+    class Moody:
+        name = "moody"
+
+        def __call__(self, portrait, speech, seed=0):
+            if seed == 8 and Speech.frame_count(len(speech.samples())) == shortest:
+                raise VideoError("not today")
+            return iter([portrait.image] * 12)
+
+    shortest = min(len(list(read_frames(path))) for path in unpacked(dataset, tmp_path))
+    monkeypatch.setattr(module, "load_system", lambda name: Moody())
+    found = benchmark(["moody"], dataset, tmp_path / "out", protocols=["self"], seed=7, seeds=2)
+    assert found.rows["self"][1].figures["head diversity"].n == 2
+    assert found.rows["self"][1].figures["SSIM"].n == 3
+    failed = [note for note in found.notes if "failed" in note]
+    assert len(failed) == 1 and "self/seed-8" in failed[0] and failed[0].endswith("not today")
 
 
 def test_other_options_need_another_folder(done, dataset):
@@ -213,7 +275,7 @@ def test_the_open_set_is_every_portrait_with_every_voice(dataset, tmp_path, astr
 def test_more_confident_than_the_real_videos_is_a_warning(name):
     def row(system: str, confidence: float) -> Row:
         return Row(
-            system, {figure: Figure(figure, 1.0) for figure in (*PAPERS, *BEYOND)} | {name: Figure(name, confidence)}
+            system, {figure: Figure(figure, 1.0) for figure in chain(*TABLES)} | {name: Figure(name, confidence)}
         )
 
     rows = [row(REAL, 5.0), row("loud", 5.1), row("honest", 4.9), row("unknown", math.nan)]

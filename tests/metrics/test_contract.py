@@ -1,10 +1,12 @@
 """Every figure keeps torchmetrics' contract: in parts, merged, and after a reset it says what it says of the whole."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from magictalk.face.rig import Rig
 from magictalk.metrics.dynamics import ADFD
 from magictalk.metrics.emotion import EmotionAccuracy
 from magictalk.metrics.eyes import BlinkDuration, BlinkRate
@@ -13,7 +15,8 @@ from magictalk.metrics.frechet import EFID, FID, FVD, FrechetDistance
 from magictalk.metrics.identity import DINO, ArcFaceSimilarity, FaceSimilarity, IdentityDrift
 from magictalk.metrics.image import LPIPS, PSNR, SSIM
 from magictalk.metrics.landmarks import LandmarkDistance
-from magictalk.metrics.lips import BilabialClosure, SilentLips
+from magictalk.metrics.lips import BilabialClosure, LipCorrelation, SilentLips
+from magictalk.metrics.movement import ExpressionDiversity, HeadDiversity, HeadSpectrum, SpeedDistance, SpeedRatio
 from magictalk.metrics.networks import NETWORKS, NotComputed
 from magictalk.metrics.sharpness import CPBD
 from magictalk.metrics.sync import LSEC, LSED, AudioVideoOffset, SyncConfidence, SyncDistance
@@ -24,6 +27,7 @@ NETWORKED = (LPIPS, FID, FVD, DINO, CLIPT, EmotionAccuracy)
 RNG = np.random.default_rng(0)
 MESHES = RNG.normal(200, 20, (2, 12, 478, 3))
 COEFFICIENTS = RNG.uniform(0, 1, (2, 90, 52))
+ROTATIONS = RNG.normal(0, 0.1, (2, 90, 3))
 EMBEDDINGS = RNG.normal(size=(12, 128))
 OPENNESS = np.tile(np.repeat([0.3, 0.05, 0.3], [20, 4, 26]), 4)
 GAP = np.abs(RNG.normal(0.1, 0.05, 100))
@@ -69,6 +73,15 @@ CLIPWISE = {
     "LSE-D": (LSED, lambda p: [(v,) for v in VERDICTS]),
     "LSE-C": (LSEC, lambda p: [(v,) for v in VERDICTS]),
     "A/V offset": (AudioVideoOffset, lambda p: [(v,) for v in VERDICTS]),
+    "jaw drop": (partial(LipCorrelation, "jaw drop"), lambda p: [tuple(MESHES), (MESHES[0], MESHES[1, ::-1])]),
+    "lid speed": (partial(SpeedRatio, "lid"), lambda p: [(COEFFICIENTS[0], True), (COEFFICIENTS[1], False)]),
+    "head speed W1": (partial(SpeedDistance, "head"), lambda p: [(ROTATIONS[0], True), (ROTATIONS[1], False)]),
+    "head spectrum": (HeadSpectrum, lambda p: [(ROTATIONS[0], True), (ROTATIONS[1], False)]),
+    "expression diversity": (
+        ExpressionDiversity,
+        lambda p: [(COEFFICIENTS, Rig.load()), (COEFFICIENTS[:, ::-1], Rig.load())],
+    ),
+    "head diversity": (HeadDiversity, lambda p: [(ROTATIONS,), ([*ROTATIONS, ROTATIONS[0, :50]],)]),
 }
 
 

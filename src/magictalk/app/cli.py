@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 import magictalk
-from magictalk.app import data, evaluation
+from magictalk.app import data, dialogue, evaluation
 from magictalk.app.output import whole
 from magictalk.errors import MagicTalkError, OptionError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("evaluate")(evaluation.evaluate_command)
 app.command("benchmark")(evaluation.benchmark_command)
+app.command("dialogue")(dialogue.dialogue_command)
 
 
 def _box(value: str) -> tuple[float, float, float, float]:
@@ -51,7 +52,30 @@ FaceBox = Annotated[
     Any, typer.Option(parser=_box, metavar="X,Y,W,H", help="Where the face is, in pixels, if it is not found.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of blinks, gaze and head motion.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of blinks, gaze, brows and head motion.")]
+
+
+Emotion = Annotated[
+    str | None,
+    typer.Option(metavar="NAME [0-1.5]", help='An emotion and how much: "happy", "angry 0.5", "sad + fear".'),
+]
+StyleFile = Annotated[
+    Path | None, typer.Option("--style", metavar="FILE", help="A picture or video of the expression to speak with.")
+]
+Prompt = Annotated[
+    str | None, typer.Option(metavar="TEXT", help='The expression in words: "she whispers, close to tears".')
+]
+Timeline = Annotated[
+    str | None, typer.Option(metavar="TEXT", help='Emotions over time: "0s neutral, 4s happy 0.8, 9s surprised".')
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=10.0, help="How strictly voice and emotion are followed.", show_default=False),
+]
+DriveName = Annotated[
+    Literal["emodiff", "emodiff-unrefined", "audio2bs"],
+    typer.Option(help="What makes the motion: emodiff; or audio2bs, faster and without emotions."),
+]
 
 
 def _amplitude(what: str) -> Any:
@@ -75,6 +99,12 @@ def animate_command(
     lips: Annotated[float, _amplitude("the mouth's motion")] = 1.0,
     head: Annotated[float, _amplitude("the head's motion")] = 1.0,
     blink: Annotated[float, _amplitude("blinks")] = 1.0,
+    emotion: Emotion = None,
+    style: StyleFile = None,
+    prompt: Prompt = None,
+    timeline: Timeline = None,
+    guidance: Guidance = None,
+    drive: DriveName = "emodiff",
     driving: Annotated[Path | None, typer.Option(metavar="VIDEO", help="Take motion from the face in a video.")] = None,
     driving_parts: Annotated[
         Literal["upper", "all"],
@@ -100,6 +130,12 @@ def animate_command(
         lips=lips,
         head=head,
         blink=blink,
+        emotion=emotion,
+        style=style,
+        prompt=prompt,
+        timeline=timeline,
+        guidance=guidance,
+        drive=drive,
         driving=driving,
         driving_parts=driving_parts,
         motion=motion,
@@ -131,6 +167,12 @@ def motion_command(
             "--from", help="Make it from the sound, or read it off the face; auto: off the face if one shows."
         ),
     ] = "auto",
+    emotion: Emotion = None,
+    style: StyleFile = None,
+    prompt: Prompt = None,
+    timeline: Timeline = None,
+    guidance: Guidance = None,
+    drive: DriveName = "emodiff",
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -138,7 +180,18 @@ def motion_command(
     from magictalk.animation import motion_of
 
     with whole(output, overwrite) as part:
-        motion_of(recording, source, seed).save(part)
+        motion = motion_of(
+            recording,
+            source,
+            seed,
+            emotion=emotion,
+            style=style,
+            prompt=prompt,
+            timeline=timeline,
+            guidance=guidance,
+            drive=drive,
+        )
+        motion.save(part)
     print(output)
 
 

@@ -82,7 +82,7 @@ def evaluate_command(
 
 def benchmark_command(
     systems: Annotated[
-        list[str], typer.Argument(metavar="SYSTEM...", help="Names such as rig and still.", show_default=False)
+        list[str], typer.Argument(metavar="SYSTEM...", help="Names such as emodiff and still.", show_default=False)
     ],
     data: Annotated[
         Path, typer.Option(metavar="DATASET", help="A folder made by magictalk data build.", show_default=False)
@@ -107,6 +107,9 @@ def benchmark_command(
     weights: _WEIGHTS = None,
     every: _EVERY = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the systems.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Takes of each video, for diversity; only the first is judged.")
+    ] = 1,
     json: _JSON = None,
     markdown: _MARKDOWN = None,
     overwrite: _OVERWRITE = False,
@@ -130,6 +133,7 @@ def benchmark_command(
                 weights=weights,
                 every=every,
                 seed=seed,
+                seeds=seeds,
                 progress=told,
             )
     except KeyboardInterrupt:

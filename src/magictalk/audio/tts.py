@@ -125,6 +125,7 @@ def _library() -> Iterator[ctypes.CDLL]:
             data = espeakng_loader.get_data_path().encode()
             if library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS_IN_IPA) != RATE:
                 raise MissingDependencyError("espeak-ng does not start; pip install --force-reinstall espeakng-loader")
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # it takes the time of day otherwise: noisy voices vary
             yield library
             library.espeak_Terminate()
         finally:

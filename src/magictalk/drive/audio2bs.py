@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,6 +189,30 @@ class RestGate:
         self._forgotten += drop
 
 
+@dataclass(frozen=True)
+class Heard:
+    """Some frames of speech.
+
+    Attributes:
+        lips: float32 ``[T, 29]``, what the network makes of it.
+        speaking: float32 ``[T]``, the rest gate.
+        mel: float32 ``[4 T, 80]``, what was heard.
+    """
+
+    lips: NDArray[np.float32]
+    speaking: NDArray[np.float32]
+    mel: NDArray[np.float32]
+
+    def at_rest(self, face: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The lips ``[T, 29]``, which in a pause go to those of a silent face, ``[29]`` or ``[T, 29]``.
+
+        They meet then, unless the face holds them apart (half as far as while it speaks), but keep half of their shape:
+        people do not fall back to a blank face.
+        """
+        rest = np.where(OPENERS, 0.5 * face, np.maximum(0.5 * self.lips, face))
+        return rest + self.speaking[:, None] * (self.lips - rest)
+
+
 class Audio2BSDrive:
     """Speech to lip motion, two seconds at a time, with the memory of a few.
 
@@ -212,6 +237,13 @@ class Audio2BSDrive:
 
     def stream(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[Motion]:
         """As ``__call__``, from float32 pieces ``[N]`` at 16 kHz of any sizes."""
+        for heard in self.hear(chunks):
+            coefficients = np.zeros((len(heard.lips), len(ARKIT)), np.float32)
+            coefficients[:, list(LIPS)] = heard.at_rest(np.zeros(len(LIPS), np.float32))
+            yield Motion(coefficients)
+
+    def hear(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[Heard]:
+        """What is heard in the pieces ``[N]``, and the lips that go with it, in chunks of at most 50 frames."""
         features, gate = Features(), RestGate()
         heard = np.zeros((0, MELS), np.float32)  # from mel frame `origin` on
         origin = samples = start = 0
@@ -223,7 +255,7 @@ class Audio2BSDrive:
             need = start + CHUNK_FRAMES + AHEAD_FRAMES
             while (origin + len(heard)) >= need * MELS_PER_FRAME and samples >= need * FRAME_SAMPLES:
                 lips, tail = self._window(heard, origin, start, CHUNK_FRAMES, tail)
-                yield self._motion(lips, gate)
+                yield Heard(lips, gate.take(CHUNK_FRAMES), _rows(heard, origin, start, CHUNK_FRAMES))
                 start += CHUNK_FRAMES
                 need += CHUNK_FRAMES
                 drop = max(0, (start - PAST_FRAMES) * MELS_PER_FRAME - origin)
@@ -233,7 +265,7 @@ class Audio2BSDrive:
         while start < total:
             frames = min(CHUNK_FRAMES, total - start)
             lips, tail = self._window(heard, origin, start, frames, tail)
-            yield self._motion(lips, gate)
+            yield Heard(lips, gate.take(frames), _rows(heard, origin, start, frames))
             start += frames
 
     def _window(
@@ -241,9 +273,7 @@ class Audio2BSDrive:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Coefficients ``[frames, 29]`` from frame ``start`` on, and what the next window blends in at its start."""
         first = max(0, start - PAST_FRAMES)
-        low, high = first * MELS_PER_FRAME - origin, (start + frames + AHEAD_FRAMES) * MELS_PER_FRAME - origin
-        window = heard[low:high]
-        window = np.pad(window, ((0, high - low - len(window)), (0, 0)), constant_values=SILENCE)
+        window = _rows(heard, origin, first, start - first + frames + AHEAD_FRAMES)
         with torch.inference_mode():
             out = self.network(torch.from_numpy(window)[None])[0].numpy()[start - first :]
         lips, after = out[:frames].copy(), out[frames : frames + BLEND_FRAMES]
@@ -253,9 +283,9 @@ class Audio2BSDrive:
             lips[:n] = (1 - w) * tail[:n] + w * lips[:n]
         return lips, after
 
-    def _motion(self, lips: NDArray[np.float32], gate: RestGate) -> Motion:
-        coefficients = np.zeros((len(lips), len(ARKIT)), np.float32)
-        speaking = gate.take(len(lips))[:, None]
-        # in a pause the lips meet, but keep half of their shape: people do not fall back to a blank face
-        coefficients[:, list(LIPS)] = lips * np.where(OPENERS, speaking, 0.5 + 0.5 * speaking)
-        return Motion(coefficients)
+
+def _rows(heard: NDArray[np.float32], origin: int, start: int, frames: int) -> NDArray[np.float32]:
+    """Log-mel ``[4 frames, 80]`` from video frame ``start`` on, of rows that begin with mel frame ``origin``."""
+    low, high = start * MELS_PER_FRAME - origin, (start + frames) * MELS_PER_FRAME - origin
+    rows = heard[low:high]
+    return np.pad(rows, ((0, high - low - len(rows)), (0, 0)), constant_values=SILENCE)

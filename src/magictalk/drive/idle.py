@@ -25,7 +25,7 @@ CHUNK_FRAMES = 50
 AHEAD_FRAMES = 5
 """Loudness this far ahead shapes a frame: heads and brows rise with a stress, not after it."""
 
-_NECK = np.array([0.0, -0.9, -1.35])
+NECK = np.array([0.0, -0.9, -1.35])
 """Where the skull sits on the neck, face space."""
 _AT = {name: i for i, name in enumerate(ARKIT)}
 _BLINK = np.array([0.35, 0.85, 1.0, 0.8, 0.5, 0.25, 0.08], np.float32)
@@ -158,7 +158,7 @@ class _Body:
         turn = np.array([pitch + 0.5 * self._nod - self._sway[1] + 0.003 * breath, yaw + self._sway[0], roll])
         row[52:55] = np.radians(7.0) * np.tanh(turn / np.radians(7.0))
         row[55:58] = [d.step() for d in self._shifts] + np.array([0.0, 0.006 * breath, 0.0])
-        row[55:58] -= np.cross(row[52:55], _NECK)  # heads turn on the neck, not about the eyes
+        row[55:58] -= np.cross(row[52:55], NECK)  # heads turn on the neck, not about the eyes
         return row.astype(np.float32)
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from magictalk.metrics.protocols import PROTOCOLS
@@ -23,10 +24,15 @@ PAPERS = (
     "LPIPS", "M-LMD", "F-LMD", "ADFD", "CPBD", "Face-sim (dlib)", "Face-sim (ArcFace)", "DINO",
 )  # fmt: skip
 """Figures that papers report, save those that need a prompt, which a dataset has not: a table of their own."""
-BEYOND = (
-    "A/V offset", "silent lips", "blinks", "blink length", "flicker", "identity drift", "faces lost", SPEED,
-)  # fmt: skip
+BEYOND = ("A/V offset", "silent lips", "flicker", "identity drift", "faces lost", SPEED)
 """Figures that they lack."""
+MOVEMENT = (
+    "lip gap", "mouth width", "jaw drop", "blinks", "blink length", "brow speed", "lid speed", "head speed",
+    "brow speed W1", "lid speed W1", "head speed W1", "head spectrum", "expression diversity", "head diversity",
+)  # fmt: skip
+"""Does the face move as people's do?"""
+TABLES = {PAPERS: "the papers' figures", BEYOND: "what they lack", MOVEMENT: "movement like people's"}
+"""A table each."""
 CONFIDENCES = ("LSE-C", "Sync-C (magictalk)")
 """Figures that should not be above the real videos'."""
 
@@ -52,7 +58,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def tables(self) -> list[Table]:
-        """For the terminal: two a protocol, with headings a word a line."""
+        """For the terminal: three a protocol, with headings a word a line."""
         return [
             rich_table(title, [name.replace(" ", "\n") for name in header], rows)
             for title, header, rows in self._tables()
@@ -82,7 +88,7 @@ class Comparison:
         made = []
         for protocol, rows in self.rows.items():
             clips = max((f.n for row in rows[1:] for f in row.figures.values()), default=0)
-            for columns, which in ((PAPERS, "the papers' figures"), (BEYOND, "what they lack")):
+            for columns, which in TABLES.items():
                 header = ["system", *(_heading(rows[0].figures[name]) for name in columns)]
                 cells = [[row.system, *(number(row.figures[name].value) for name in columns)] for row in rows]
                 made.append((f"{PROTOCOLS[protocol]} ({clips} videos): {which}.", header, cells))
@@ -92,7 +98,7 @@ class Comparison:
         """What no system has, by reason and by the protocols in which it is so."""
         empty: dict[str, dict[str, str]] = {}  # of each figure: reasons by protocol
         for protocol, rows in self.rows.items():
-            for name in (*PAPERS, *BEYOND):
+            for name in chain(*TABLES):
                 figures = [row.figures[name] for row in rows]
                 if all(math.isnan(figure.value) for figure in figures):
                     empty.setdefault(name, {})[protocol] = figures[-1].reason

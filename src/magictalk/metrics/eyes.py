@@ -36,7 +36,7 @@ class BlinkRate(Mean):
 
 
 class BlinkDuration(Mean):
-    """Mean time for which the lids are more than half shut. A blink takes people 0.1 to 0.3 s."""
+    """Mean duration of blinks at half of their depth. A blink takes people 0.1 to 0.3 s."""
 
     figure = "blink length"
     unit = "s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,8 +146,9 @@ def unpack(dataset: Dataset, folder: Path) -> list[TestClip]:
     folder.mkdir(parents=True, exist_ok=True)
     for clip, sample in zip(clips, dataset, strict=True):
         landmarks = np.where(sample.seen[:, None, None], sample.landmarks, np.nan)
-        np.savez(folder / f"{clip.key}.npz", samples=sample.samples, landmarks=landmarks)
-        part = folder / f".{clip.key}.part"
+        part = folder / f".{clip.key}.{os.getpid()}.npz"
+        np.savez(part, samples=sample.samples, landmarks=landmarks)
+        part.replace(folder / f"{clip.key}.npz")
         part.write_bytes(sample.video)
         part.replace(clip.path)  # last: a clip whose video is there is whole
     return clips

@@ -26,6 +26,8 @@ PIECE = 100 * CHUNK
 
 All pieces count the same, so what is left of less than a sixth of that joins the piece before it.
 """
+SETTLING = 4
+"""Times that a video's first frame is shown to the tracker, whose mesh creeps into place on a face new to it."""
 SHORTEST = 9
 """Frames below which nobody judges sync."""
 FACE_SIDE = 224
@@ -151,12 +153,14 @@ class Reader:
             if min(shape[:2]) < BLOCK:
                 smallest = (reference or generated).name
                 raise VideoError(f"{smallest} is {shape[1]}x{shape[0]} px; expected at least {BLOCK}x{BLOCK}")
-            landmarks = self._track(0, chunk.generated)
+            landmarks = self._track(0, chunk.generated, chunk.first)
             notes.landmarks.append(landmarks)
             if reference is not None and chunk.reference is not None:
                 known = reference.landmarks
                 notes.real.append(
-                    self._track(1, chunk.reference) if known is None else known[chunk.first : chunk.first + len(chunk)]
+                    self._track(1, chunk.reference, chunk.first)
+                    if known is None
+                    else known[chunk.first : chunk.first + len(chunk)]
                 )
                 person = person or _first(chunk.reference, notes.real[-1])
             look = Look(chunk, self._every, None if person is None else person.image, asked)
@@ -175,8 +179,20 @@ class Reader:
         people = {} if person is None else {n: r(person.image, person.landmarks) for n, r in self._recognisers.items()}
         yield Whole({name: _rows(found) for name, found in likeness.items()}, people, FPS / self._every)
 
-    def _track(self, role: int, frames: Frames) -> Meshes:
-        """Meshes ``[t, 478, 3]``; NaN where no face is seen."""
+    def track(self, footage: Footage) -> Meshes:
+        """Meshes ``[T, 478, 3]`` of a video alone, as :meth:`__call__` finds them; NaN where no face is seen.
+
+        Raises:
+            VideoError: it cannot be read, or holds no frame.
+        """
+        self._trackers[0].reset()
+        chunks = side_by_side(footage, None, lambda remark: None)
+        return np.concatenate([self._track(0, chunk.generated, chunk.first) for chunk in chunks])
+
+    def _track(self, role: int, frames: Frames, first: int) -> Meshes:
+        """Meshes ``[t, 478, 3]`` of frames from number ``first`` on; NaN where no face is seen."""
+        for _ in range(SETTLING if first == 0 else 0):
+            self._trackers[role](frames[0])
         found = [self._trackers[role](frame) for frame in frames]
         empty = np.full((LANDMARKS, 3), np.nan, np.float32)
         return np.stack([empty if face is None else face.landmarks for face in found])

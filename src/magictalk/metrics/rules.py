@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magictalk.face.pose import Pose
 from magictalk.face.rig import inner_lip_gap, mouth_width
 from magictalk.metrics.dynamics import ADFD
 from magictalk.metrics.emotion import EmotionAccuracy
@@ -22,8 +23,9 @@ from magictalk.metrics.functional.identity import cosine
 from magictalk.metrics.identity import DINO, ArcFaceSimilarity, FaceSimilarity, IdentityDrift
 from magictalk.metrics.image import LPIPS, PSNR, SSIM
 from magictalk.metrics.landmarks import LandmarkDistance
-from magictalk.metrics.lips import BilabialClosure, SilentLips
+from magictalk.metrics.lips import MEASURES, BilabialClosure, LipCorrelation, SilentLips
 from magictalk.metrics.mean import Mean
+from magictalk.metrics.movement import PARTS, HeadSpectrum, SpeedDistance, SpeedRatio
 from magictalk.metrics.sharpness import CPBD
 from magictalk.metrics.sync import LSEC, LSED, AudioVideoOffset, SyncConfidence, SyncDistance, Verdict
 from magictalk.metrics.text import CLIPT
@@ -31,7 +33,7 @@ from magictalk.motion import FPS
 
 MISSING = {
     "reference": "needs the real video (--reference)",
-    "rows": "needs two rows of features on either side (FVD: 16 frames each)",
+    "rows": "needs more frames on either side: two (FVD: 32), with a face in sight if of the face (head spectrum: 2 s)",
     "person": "needs the real video or a picture of the person (--reference or --portrait)",
     "sound": "needs a video with sound",
     "face": "needs a face in sight",
@@ -150,6 +152,13 @@ class Piece:
         seen = np.isfinite(self.landmarks).all((1, 2))
         return seen if self.real_landmarks is None else seen & np.isfinite(self.real_landmarks).all((1, 2))
 
+    @cached_property
+    def faces_in_place(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both videos' meshes of the frames that are ``seen``, in face space ``[n, 478, 3]``, real ones second."""
+        assert self.real_landmarks is not None
+        ours, theirs = self.landmarks[self.seen], self.real_landmarks[self.seen]
+        return Pose.fit_sequence(ours).to_face(ours), Pose.fit_sequence(theirs).to_face(theirs)
+
     @property
     def spans(self) -> list[tuple[float, float]]:
         """Starts and ends of p, b and m in seconds since the piece's beginning."""
@@ -208,11 +217,12 @@ class Rule:
 
     Attributes:
         kind: its class.
-        of: what it is fed: a few frames, a piece, the whole clip; or nothing but all clips together.
+        of: what it is fed: a few frames, a piece, the whole clip; None for a figure of all clips together.
         feed: hands the metric what it needs of that.
         takes: what of ``MISSING`` there must be.
         tool: the shared network it depends on: a recogniser or a judge of sync.
         options: of the class.
+        rows: for a figure of all clips together: the name of each clip's features that it is made of.
     """
 
     kind: type[Any]
@@ -221,6 +231,7 @@ class Rule:
     takes: tuple[str, ...] = ()
     tool: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    rows: str = ""
 
     @cached_property
     def figure(self) -> str:
@@ -228,8 +239,16 @@ class Rule:
         return str(self.kind.figure if hasattr(self.kind, "figure") else self.kind(**self.options).figure)
 
 
-def _together(metric: Any, view: Any) -> None:
-    """Fréchet distances are made of all clips' features at the end."""
+def _together(kind: type[Any], rows: str, **options: Any) -> Rule:
+    """A figure of all clips together against all real ones, which is made of their features at the end."""
+    return Rule(kind, None, lambda metric, view: None, ("reference",), options=options, rows=rows)
+
+
+def _lips(measure: str) -> Rule:
+    def feed(metric: LipCorrelation, piece: Piece) -> None:
+        metric.update(*piece.faces_in_place)
+
+    return Rule(LipCorrelation, Piece, feed, ("reference", "face"), options={"measure": measure})
 
 
 def _flicker(metric: Flicker, look: Look) -> None:
@@ -241,9 +260,9 @@ RULES = (
     Rule(PSNR, Look, lambda m, x: m.update(x.generated, x.reference), ("reference",)),
     Rule(SSIM, Look, lambda m, x: m.update(x.generated, x.reference), ("reference",)),
     Rule(LPIPS, Look, lambda m, x: m.update(x.generated, x.reference), ("reference",)),
-    Rule(FID, None, _together, ("reference",)),
-    Rule(FVD, None, _together, ("reference",)),
-    Rule(EFID, None, _together, ("reference",)),
+    _together(FID, "FID"),
+    _together(FVD, "FVD"),
+    _together(EFID, "coefficients"),
     Rule(CPBD, Look, lambda m, x: m.update(x.generated)),
     Rule(LandmarkDistance, Piece, lambda m, x: m.update(x.landmarks, x.real_landmarks), ("reference", "face"),
          options={"mouth": True}),
@@ -265,8 +284,12 @@ RULES = (
          lambda m, x: m.update(inner_lip_gap(x.landmarks), mouth_width(x.landmarks), x.spans), ("phonemes", "face")),
     Rule(SilentLips, Piece,
          lambda m, x: m.update(inner_lip_gap(x.landmarks), mouth_width(x.landmarks), x.samples), ("sound", "face")),
+    *(_lips(measure) for measure in MEASURES),
     Rule(BlinkRate, Piece, lambda m, x: m.update(aperture(x.landmarks)), ("face",)),
     Rule(BlinkDuration, Piece, lambda m, x: m.update(aperture(x.landmarks)), ("face",)),
+    *(_together(SpeedRatio, PARTS[part].rows, part=part) for part in PARTS),
+    *(_together(SpeedDistance, PARTS[part].rows, part=part) for part in PARTS),
+    _together(HeadSpectrum, "rotation"),
     Rule(Flicker, Look, _flicker),
     Rule(IdentityDrift, Whole, lambda m, x: m.update(x.likeness, x.fps), ("face",), "dlib"),
     Rule(FacesLost, Piece, lambda m, x: m.update(x.seen)),

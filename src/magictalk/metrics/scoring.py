@@ -18,8 +18,9 @@ from magictalk.face.rig import Rig
 from magictalk.metrics import networks
 from magictalk.metrics.emotion import EmotionAccuracy
 from magictalk.metrics.footage import Footage
-from magictalk.metrics.frechet import EFID, FID, FVD, FrechetDistance
+from magictalk.metrics.frechet import FID, FVD, FrechetDistance
 from magictalk.metrics.identity import ArcFace
+from magictalk.metrics.movement import ExpressionDiversity, HeadDiversity, movement_rows
 from magictalk.metrics.reading import Person, Reader
 from magictalk.metrics.report import Figure
 from magictalk.metrics.rules import MISSING, RULES, Asked, Look, Piece, Rule, Whole
@@ -31,7 +32,7 @@ EVERY = 5
 """Costly figures look at every so many frames."""
 
 Features = dict[str, NDArray[np.float32]]
-"""Rows ``[N, D]`` of which a Fréchet distance is made, by figure."""
+"""Rows ``[N, D]`` of which figures of all clips together are made, by the name that ``Rule.rows`` gives."""
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Scores:
         values: by figure; NaN where the clip does not show what it measures.
         missing: by figure: why it was not computed.
         features: of the generated video.
-        real_features: of the reference; None where there is none.
+        real_features: of the reference; None where there is none, or where nobody asked for it.
         likeness: to the person, of every frame that identity is judged on, ``[n]``; NaN without a face, and empty
             where no frame has one or faces cannot be compared.
         remarks: what is odd about the clip.
@@ -62,6 +63,7 @@ class Scorer:
     Args:
         weights: folder of networks that some figures need; see :mod:`magictalk.metrics.networks`.
         every: costly figures look at every so many frames.
+        pairs: keep features of the references too, so that all clips can be compared with all of their references.
 
     Raises:
         WeightsError: the folder does not exist.
@@ -70,10 +72,10 @@ class Scorer:
         missing: figures that no clip can have here, and why.
     """
 
-    def __init__(self, weights: Path | None = None, every: int = EVERY) -> None:
+    def __init__(self, weights: Path | None = None, every: int = EVERY, pairs: bool = True) -> None:
         if weights is not None and not weights.is_dir():
             raise WeightsError(f"no folder of weights at {weights}; expected one with a sub-folder for each network")
-        self.every = every
+        self.every, self._pairs = every, pairs
         self.missing: dict[str, str] = {}
         self._rig = Rig.load()
         tools = {
@@ -140,7 +142,7 @@ class Scorer:
     def can_add_to(self, scores: Scores) -> bool:
         """Do scores that were made with fewer networks lack a figure, or its features, that can be had now?"""
         known = {*scores.values, *scores.features}
-        return any((rule.of or rule.kind.needs) and rule.figure not in known for rule in self._meters)
+        return any((rule.figure if rule.of else rule.rows) not in known for rule in self._meters)
 
     def __call__(
         self,
@@ -173,7 +175,7 @@ class Scorer:
                         scores.missing.setdefault(rule.figure, MISSING[lacks[0]])
                     else:
                         rule.feed(meter, view)
-            for real in (False, True):
+            for real in (False, True) if self._pairs else (False,):
                 for name, found in self._features(view, real).items():
                     rows[real].setdefault(name, []).append(found)
             if isinstance(view, Whole) and "dlib" in view.embeddings and "face" in view.has:
@@ -183,11 +185,11 @@ class Scorer:
                 scores.values[rule.figure] = float(meter.compute()) if meter.update_count else math.nan
         scores.missing = {name: why for name, why in scores.missing.items() if math.isnan(scores.values[name])}
         ours, theirs = ({name: np.concatenate(parts) for name, parts in side.items()} for side in rows)
-        scores.features, scores.real_features = ours, None if reference is None else theirs
+        scores.features, scores.real_features = ours, theirs if self._pairs and reference is not None else None
         return scores
 
     def _features(self, view: Look | Piece | Whole, real: bool) -> Features:
-        """What a view adds to the Fréchet distances."""
+        """What a view adds to the figures of all clips together."""
         if isinstance(view, Look):
             frames = view.chunk.reference if real else view.chunk.generated
             if frames is None:
@@ -200,9 +202,24 @@ class Scorer:
             }
         if isinstance(view, Piece):
             landmarks = view.real_landmarks if real else view.landmarks
-            if landmarks is not None and (seen := np.isfinite(landmarks).all((1, 2))).any():
-                return {EFID.figure: self._rig.fit_video(landmarks).coefficients[seen]}
+            if landmarks is not None:
+                return movement_rows(self._rig, landmarks)
         return {}
+
+    def movement(self, footage: Footage) -> Features:
+        """How the face moves, of which diversity is made; nothing else of the video is judged.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        return movement_rows(self._rig, self._reader.track(footage))
+
+    def diversity(self, takes: Sequence[Features]) -> dict[str, float]:
+        """The figures of diversity of a clip's takes with two seeds or more, as :meth:`movement` has them."""
+        expression, head = ExpressionDiversity(), HeadDiversity()
+        expression.update([take["coefficients"] for take in takes], self._rig)
+        head.update([take["rotation"] for take in takes])
+        return {metric.figure: float(metric.compute()) for metric in (expression, head)}
 
     def figures(self, clips: Sequence[Scores], real: Iterable[Features] | None = None) -> list[Figure]:
         """All figures over clips, in the order of ``RULES``.
@@ -220,10 +237,10 @@ class Scorer:
         if name in self.missing:
             return Figure(name, unit=unit, higher_is_better=higher, reason=self.missing[name])
         if rule.of is None:
-            value = frechet(name, [clip.features for clip in clips], real)
+            value = together(rule, [clip.features for clip in clips], real)
             if math.isnan(value):
                 return Figure(name, unit=unit, higher_is_better=higher, reason=MISSING["rows" if real else "reference"])
-            return Figure(name, value, unit, higher, n=sum(len(clip.features.get(name, ())) > 0 for clip in clips))
+            return Figure(name, value, unit, higher, n=sum(_known(clip.features, rule) for clip in clips))
         figure = Figure.over_clips(name, [clip.values[name] for clip in clips], unit, higher)
         reasons = [clip.missing[name] for clip in clips if name in clip.missing]
         if not figure.n and reasons:
@@ -231,11 +248,18 @@ class Scorer:
         return figure
 
 
-def frechet(name: str, generated: Iterable[Features], real: Iterable[Features]) -> float:
-    """The Fréchet distance of all clips' features of one figure; NaN where a side has fewer than two rows."""
-    metric: FrechetDistance | None = None
+def together(rule: Rule, generated: Iterable[Features], real: Iterable[Features]) -> float:
+    """A figure of all clips' features against all real ones; NaN where a side has too few rows."""
+    metric: Any = None
     for side, clips in ((False, generated), (True, real)):
-        for rows in (clip[name] for clip in clips if name in clip):
-            metric = metric or FrechetDistance(rows.shape[1])
+        for rows in (clip[rule.rows] for clip in clips if rule.rows in clip):
+            if metric is None:
+                is_distance = issubclass(rule.kind, FrechetDistance)  # without the network that its features took
+                metric = FrechetDistance(rows.shape[1]) if is_distance else rule.kind(**rule.options)
             metric.update(rows, real=side)
     return math.nan if metric is None else float(metric.compute())
+
+
+def _known(features: Features, rule: Rule) -> bool:
+    """Does a clip add anything to a figure of all clips together?"""
+    return rule.rows in features and bool(np.isfinite(features[rule.rows]).all(1).any())

@@ -13,8 +13,14 @@ from magictalk.errors import OptionError
 from magictalk.portrait import Portrait
 from magictalk.speech import Speech
 
-_SYSTEMS = {"rig": "RigSystem", "still": "StillSystem"}
-"""Name, which is also the file's in this folder, and class."""
+_SYSTEMS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "still": ("still", "StillSystem", {}),
+    "audio2bs": ("audio2bs", "Audio2BSSystem", {}),
+    "emodiff": ("emodiff", "EmoDiffSystem", {"name": "emodiff"}),
+    "emodiff-unrefined": ("emodiff", "EmoDiffSystem", {"name": "emodiff-unrefined", "drive": "emodiff-unrefined"}),
+    "emodiff-shuffled": ("emodiff", "EmoDiffSystem", {"name": "emodiff-shuffled", "shuffled": True}),
+}
+"""By name: the file in this folder, the class in it, and what it is made with."""
 
 
 class System(Protocol):
@@ -45,5 +51,6 @@ def load_system(name: str) -> System:
     """
     if name not in _SYSTEMS:
         raise OptionError(f"no system named {name!r}; expected one of {', '.join(names())}")
-    system: System = getattr(import_module(f"magictalk.systems.{name}"), _SYSTEMS[name])()
+    file, kind, options = _SYSTEMS[name]
+    system: System = getattr(import_module(f"magictalk.systems.{file}"), kind)(**options)
     return system

@@ -25,9 +25,24 @@ def dips(starts, length, frames=250, depth=0.05):
 @pytest.mark.parametrize("fps", [25.0, 50.0])
 def test_blinks_are_found_where_they_are(fps):
     found = blinks(dips([20, 100, 180], 4), fps)
-    # the lids cross half-way (0.15) in 0.6 of the frame before, and in 0.4 of the one after
-    assert [b.start_s * fps for b in found] == pytest.approx([19.6, 99.6, 179.6])
-    assert [b.duration_s * fps for b in found] == pytest.approx([3.8] * 3)
+    # the lids are half-way (0.175) in the middle between two frames
+    assert [b.start_s * fps for b in found] == pytest.approx([19.5, 99.5, 179.5])
+    assert [b.duration_s * fps for b in found] == pytest.approx([4.0] * 3)
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.1, 0.18])
+def test_a_blink_lasts_as_long_however_far_the_lids_are_seen_to_come(depth):
+    shape = np.array([0.35, 0.85, 1.0, 0.8, 0.5, 0.25, 0.08])
+    series = np.full(100, 0.3)
+    series[40:47] -= (0.3 - depth) * shape
+    (found,) = blinks(series)
+    assert found.duration_s == pytest.approx((44 - 40.3) / 25) and found.start_s == pytest.approx(40.3 / 25)
+
+
+def test_eyes_that_were_wide_before_and_narrow_after():
+    series = np.interp(np.arange(100), [0, 40, 60, 99], [0.4, 0.4, 0.25, 0.25])
+    series[50:53] = 0.05
+    assert len(blinks(series)) == 1 and blinks(series)[0].duration_s == pytest.approx(3 / 25, abs=0.02)
 
 
 def test_unit_and_offset_of_the_open_eye_do_not_matter():

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.signal import find_peaks
 
 from magictalk.metrics.functional.landmarks import IBUG_68
 
 LONGEST_BLINK_S = 0.5
 """Eyes shut for longer are not blinking."""
+SHALLOWEST_BLINK = 0.35
+"""Share of the eye's usual opening that a blink takes away at least; what takes less is a squint."""
 
 
 def aperture(landmarks: ArrayLike) -> NDArray[np.float64]:
@@ -32,7 +35,7 @@ def aperture(landmarks: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Blink:
-    """One blink: when the lids pass half-way down, and how long until they are half-way up again."""
+    """One blink: when the lids pass half of their way down, and how long until they are half-way up again."""
 
     start_s: float
     duration_s: float
@@ -41,24 +44,22 @@ class Blink:
 def blinks(openness: ArrayLike, fps: float = 25.0) -> list[Blink]:
     """Blinks in a series of openness ``[T]``, any unit in which 0 is shut: :func:`aperture`, or 1 - ``eyeBlink``.
 
-    A blink is a dip under half of the series' median that comes back within ``LONGEST_BLINK_S``. Times are of
-    the crossings, interpolated between frames. Dips that begin before or end after the series, or that touch a
-    frame without a face (NaN), are not counted.
+    A blink is a dip by ``SHALLOWEST_BLINK`` of the series' median or more, measured from the less open side within
+    0.6 s of it, that lasts no longer than ``LONGEST_BLINK_S`` at half of its own depth. So the duration does not
+    depend on how far down lids are seen to come, which differs between cameras, faces and renders. Times are
+    interpolated between frames. Dips that begin before or end after the series, or that touch a frame without a
+    face (NaN), are not counted.
     """
     x = np.asarray(openness, np.float64)
-    if not np.isfinite(x).any():
+    known = np.isfinite(x)
+    if not known.any():
         return []
-    half = 0.5 * np.nanmedian(x)
-    edges = np.diff((x < half).astype(np.int8))
-    found = []
-    for down in np.flatnonzero(edges == 1):
-        ups = np.flatnonzero(edges[down:] == -1)
-        if len(ups) == 0:
-            break
-        up = down + ups[0]
-        if np.isfinite(x[down : up + 2]).all():
-            start = down + (x[down] - half) / (x[down] - x[down + 1])
-            end = up + (half - x[up]) / (x[up + 1] - x[up])
-            if (end - start) / fps <= LONGEST_BLINK_S:
-                found.append(Blink(start / fps, (end - start) / fps))
-    return found
+    frames = np.arange(len(x))
+    whole = np.interp(frames, frames[known], x[known])
+    reach = 2 * round(1.2 * LONGEST_BLINK_S * fps) + 1
+    _, found = find_peaks(-whole, prominence=SHALLOWEST_BLINK * np.median(whole), wlen=reach, width=0, rel_height=0.5)
+    return [
+        Blink(start / fps, (end - start) / fps)
+        for start, end in zip(found["left_ips"], found["right_ips"], strict=True)
+        if (end - start) / fps <= LONGEST_BLINK_S and known[int(start) : int(np.ceil(end)) + 1].all()
+    ]
