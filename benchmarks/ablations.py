@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from table import Row, add_json_option, report, row
 
 from magictalk.data.dataset import Sample
-from magictalk.drive.emodiff import EmoDiff, EmoDiffDrive
+from magictalk.drive.emodiff import BLEND_FRAMES, EmoDiff, EmoDiffDrive
 from magictalk.face.rig import Rig
 from magictalk.motion import ARKIT, FPS, GROUPS, Motion
 from magictalk.style import EMOTIONS, Style, variant
@@ -105,7 +105,7 @@ def state_rows(networks: dict[str, EmoDiff], clips: Sequence[Sample]) -> list[Ro
     cases = {
         "with the initial state": (networks[WHOLE], 0),
         "without": (networks[STATELESS], 0),
-        "with it, and eased as the drive does": (networks[WHOLE], 8),
+        "with it, and eased as the drive does": (networks[WHOLE], BLEND_FRAMES),
     }
     rows = []
     for case, (network, blend) in cases.items():

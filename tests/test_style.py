@@ -11,7 +11,7 @@ from PIL import Image
 from magictalk.errors import StyleError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.motion import ARKIT, Motion
-from magictalk.style import EMFACS, EMOTIONS, Style, beyond_talk, expression, lay_over, units, variant
+from magictalk.style import EMFACS, EMOTIONS, Style, beyond_talk, expression, lay_over, strongest, units, variant
 from magictalk.video import VideoWriter
 
 INTENSITIES = st.floats(0, 1.5)
@@ -74,7 +74,7 @@ def test_speech_that_closes_the_lips_wins_over_an_open_expression():
     talking, open_ = np.zeros((2, 52), np.float32), expression("surprised")
     closed, free = lay_over(talking, open_, np.array([1, 0], np.float32))
     assert at(closed, "jawOpen") == 0
-    assert at(free, "jawOpen") == pytest.approx(0.3)
+    assert at(free, "jawOpen") == pytest.approx(EMFACS["surprised"]["26"])
     assert at(closed, "browInnerUp") == at(free, "browInnerUp") > 0
 
 
@@ -124,6 +124,14 @@ def test_emotions_written_wrongly(text, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("Happy 0.8", "happy"), ("happy+sad", "happy"), ("sad 0.2 + happy 1", "happy"), (" angry ", "angry")],
+)
+def test_the_strongest_of_several(text, label):
+    assert strongest(text) == label
+
+
 def test_a_timeline_changes_smoothly_from_one_emotion_to_the_next():
     style = Style.timeline("0s neutral, 4s happy 0.8; 1:05 surprised")
     np.testing.assert_array_equal(style.times, [0, 4, 65])
@@ -167,6 +175,9 @@ def test_no_timeline_ever_jumps(entries):
         ("3s", "'3s'; expected a time and an emotion"),
         ("0s neutral, 4s delighted", "no emotion named 'delighted'"),
         ("0s happy 7", "intensity of happy is 7"),
+        ("1000001 happy", "expected times up to 1000000 s"),
+        ("9" * 5000 + ":00 happy", "expected times up to 1000000 s"),
+        ("0s sad, " + "9" * 5000 + "s happy", "expected times up to 1000000 s"),
     ],
 )
 def test_timelines_written_wrongly(text, said):
@@ -232,6 +243,21 @@ def test_a_clip_gives_its_frames(astronaut, detector, tmp_path):
     assert not style.frames[:, gaze].any() and not style.expressions[:, gaze].any()
 
 
+@pytest.mark.parametrize(("kind", "frames"), [("gif", 3), ("png", 3), ("webp", 1)])
+def test_animated_pictures_are_clips_where_they_can_be_played(astronaut, detector, tmp_path, kind, frames):
+    first, *rest = (
+        Image.fromarray(np.clip(astronaut.astype(int) - shade, 0, 255).astype(np.uint8)) for shade in (0, 9, 18)
+    )
+    first.save(tmp_path / f"clip.{kind}", save_all=True, append_images=rest, duration=40)
+    assert Style.open(tmp_path / f"clip.{kind}", detector).frames.shape == (frames, 52)
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_an_animation_of_one_frame_is_a_picture(astronaut, detector, tmp_path, kind):
+    Image.fromarray(astronaut).save(tmp_path / f"still.{kind}", save_all=True)
+    assert Style.open(tmp_path / f"still.{kind}", detector).frames.shape == (1, 52)
+
+
 def test_long_clips_are_sampled_evenly(tmp_path):
     recorded = np.tile(face(mouthSmile=0.8), (1000, 1))
     recorded[:, ARKIT.index("jawOpen")] = np.linspace(0, 1, 1000)
@@ -276,6 +302,7 @@ def test_files_that_are_no_style(detector, tmp_path):
         ("none.npz", "holds no frame"),
         ("missing.png", "no file at"),
         ("", "no file at"),
+        ("x" * 300, "no file at"),
     ):
         with pytest.raises(StyleError, match=said) as caught:
             Style.open(tmp_path / name, detector)

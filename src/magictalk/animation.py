@@ -61,12 +61,12 @@ class Animation:
         frame_size: tuple[int, int],
         frame_count: int | None,
         label: bool = False,
-        fingerprint: dict[str, str] | None = None,
+        fingerprint: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self.portrait, self.speech = portrait, speech
         self.frame_size, self.frame_count = frame_size, frame_count
         self.resume_hint: str | None = None
-        self._motions, self._label, self._fingerprint = motions, label, fingerprint or {}
+        self._motions, self._label, self._fingerprint = motions, label, fingerprint
 
     def motions(self) -> Iterator[Motion]:
         """The motion in chunks of at most 50 frames, from the beginning at each call."""
@@ -108,7 +108,7 @@ class Animation:
             path,
             fps=FPS,
             sound=self.speech.sound if self.speech else None,
-            fingerprint=self._fingerprint,
+            fingerprint=self._fingerprint(),
             resume=resume,
             overwrite=overwrite,
         )
@@ -219,8 +219,8 @@ def animate(
 
     def motions() -> Iterator[Motion]:
         scaled = (chunk.scale(**amplitudes) for chunk in source())
-        # amplitudes are of what is added to the face, not of the mood it keeps
-        return mix.keep(scaled, who.mood, how) if given is None else scaled
+        # amplitudes are of what is added to the face, not of the mood it keeps; who asks for an emotion gets no other
+        return mix.keep(scaled, who.mood) if given is None and how is None else scaled
 
     return Animation(
         who,
@@ -229,13 +229,15 @@ def animate(
         frame_size=_frame_size(who, size),
         frame_count=count,
         label=label,
-        fingerprint={
+        fingerprint=lambda: {
             "portrait": _digest((who.image, who.landmarks)),
             "speech": f"{text!r} in {voice}" if text is not None else _name_of(heard),
             "motion": f"{drive}, seed {seed}, guidance {guidance}"
             if given is None
             else f"{_digest((given.coefficients, given.head))} {driving_parts}",
-            "style": "none" if how is None else _digest((how.times, how.expressions, how.faces)),
+            "style": "none"
+            if how is None
+            else _digest((how.times, how.expressions, how.faces, np.array([how.lips, how.head]))),
             "amplitudes": f"lips {lips:g}, head {head:g}, blink {blink:g}",
             "label": str(label),
         },
@@ -267,14 +269,14 @@ def motion_of(
         SpeechError, StyleError, VideoError, MotionError: when the file cannot be used so.
     """
     how = _style(emotion, style, prompt, timeline)
-    made = speaker(drive, how, seed, guidance)
+    made = partial(speaker, drive, how, seed, guidance)
     from magictalk.video import probe
 
     if source == "video":
-        if how:
-            raise OptionError("the motion is read off the face, which has its own emotion; leave that out")
+        if how or guidance is not None:
+            raise OptionError("the motion is read off the face; leave out what EmoDiff is to do")
         return Motion.from_video(path)
-    if source == "auto" and not how:
+    if source == "auto" and not how and guidance is None:
         try:
             heard = probe(path).has_audio
         except VideoError:
@@ -287,8 +289,9 @@ def motion_of(
     return _made(path, made)
 
 
-def _made(path: str | Path, drive: Speaker) -> Motion:
-    return Motion.concatenate(list(drive(Speech.open(path))))
+def _made(path: str | Path, drive: Callable[[], Speaker]) -> Motion:
+    speech = Speech.open(path)
+    return Motion.concatenate(list(drive()(speech)))
 
 
 def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: float | None = None) -> Speaker:

@@ -6,6 +6,7 @@ of ARKit's coefficients, after the names that both give the same muscles.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ EMOTIONS = tuple(EMFACS)
 MOST_INTENSE = 1.5
 CHANGE = 0.8
 """Seconds that a face takes from one expression to the next."""
+LATEST = 1e6
+"""Seconds at which a timeline's last entry may begin."""
 
 MOST_FRAMES = 300
 """Frames kept of a style's video."""
@@ -205,7 +208,8 @@ class Style:
         Before the first entry the face is neutral.
 
         Raises:
-            StyleError: when nothing is given, an entry is written otherwise, times do not rise, or as :meth:`parse`.
+            StyleError: when nothing is given, an entry is written otherwise, times do not rise or pass 1000000 s, or as
+                :meth:`parse`.
         """
         entries = [entry.strip() for entry in re.split("[,;\n]", text) if entry.strip()]
         if not entries:
@@ -224,7 +228,8 @@ class Style:
         """The expression of the face in a picture or a video, or of a motion file's.
 
         What is laid over the talking face is what this one shows beyond a face that just talks. Where it looks, how
-        its head is held and when it blinks are no part of it. Of a long video 300 frames are taken, evenly.
+        its head is held and when it blinks are no part of it. Of a long video 300 frames are taken, evenly; of an
+        animated picture that cannot be played, the first.
 
         Args:
             path: picture, video, or what :meth:`Motion.save` writes.
@@ -234,7 +239,7 @@ class Style:
             StyleError: when there is no such file, it cannot be read, or it shows no face.
         """
         path = Path(path)
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file, also False for a name too long
             raise StyleError(f"no file at {path}; expected a picture or a video of an expression")
         try:
             frames = _faces(path, detector)
@@ -290,12 +295,23 @@ def _faces(path: Path, detector: FaceDetector | None) -> NDArray[np.float32]:
         return faces[np.linspace(0, len(faces) - 1, min(len(faces), MOST_FRAMES)).round().astype(int)]
     try:
         with Image.open(path) as picture:
-            moves = picture.format == "GIF"
+            moves = picture.format in _ANIMATIONS and getattr(picture, "is_animated", False) and _plays(path)
     except UnidentifiedImageError:
         moves = True
     except (OSError, ValueError, Image.DecompressionBombError):
         moves = False  # a bad picture, of which the portrait's reader knows more to say
     return _faces_of_video(path, detector) if moves else Portrait.open(path, detector=detector).coefficients[None]
+
+
+def _plays(path: Path) -> bool:
+    """Whether an animated picture can be read as a video; FFmpeg knows no animated WebP."""
+    from magictalk.video import probe
+
+    try:
+        probe(path)
+    except VideoError:
+        return False
+    return True
 
 
 def _faces_of_video(path: Path, detector: FaceDetector | None) -> NDArray[np.float32]:
@@ -313,7 +329,19 @@ def _faces_of_video(path: Path, detector: FaceDetector | None) -> NDArray[np.flo
     return Rig.load().fit_video(landmarks).coefficients[seen]
 
 
+_ANIMATIONS = ("GIF", "PNG", "WEBP")
+"""Formats whose further frames are later ones, and not another size or page."""
 _TIMELINE = "'0s neutral, 4s happy 0.8'"
+
+
+def strongest(text: str) -> str:
+    """The label of an emotion as :meth:`Style.parse` reads it; of several, the most intense.
+
+    Raises:
+        StyleError: when it is written otherwise.
+    """
+    found = _intensities(text)
+    return max(found, key=lambda label: found[label])
 
 
 def _intensities(text: str) -> dict[str, float]:
@@ -337,4 +365,7 @@ def _key(entry: str) -> tuple[float, NDArray[np.float32]]:
     if match is None:
         raise StyleError(f"timeline has {entry!r}; expected a time and an emotion, such as {_TIMELINE}")
     minutes, seconds, emotion = match.groups(default="0")
-    return 60 * int(minutes) + float(seconds), Style.parse(emotion).expressions[0]
+    time = 60 * float(minutes) + float(seconds)  # a float, as an int of very many digits is none to Python
+    if time > LATEST:
+        raise StyleError(f"timeline has {entry!r}; expected times up to {LATEST:.0f} s")
+    return time, Style.parse(emotion).expressions[0]

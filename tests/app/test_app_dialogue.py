@@ -101,10 +101,19 @@ def test_the_script_is_kept_when_the_rest_goes_wrong(run, cast, endpoint, tmp_pa
     assert code == 2 and err.startswith("error: height is 99") and [p.name for p in tmp_path.iterdir()] == ["talk.yaml"]
 
 
+def test_the_characters_file_is_not_written_over(run, script, tmp_path):
+    mine = script().rename(tmp_path / "cast.yaml")
+    before = mine.read_bytes()
+    asked = "dialogue", mine, "--write", "x", "--endpoint", "http://127.0.0.1:9", "-o", tmp_path / "cast.mp4"
+    code, _, err = run(*asked, "--overwrite")
+    assert code == 2 and f"what is written would replace {mine}" in err and err.count("\n") == 1
+    assert mine.read_bytes() == before
+
+
 def test_nonsense_from_the_model(fails, cast, endpoint, tmp_path):
     url = endpoint("I'm sorry, I can't do that.")
     asked = "dialogue", "--write", "x", "--endpoint", url, *characters(cast), "-o", tmp_path / "a.mp4"
-    fails(*asked, says="no usable script, twice (the answer is not JSON")
+    fails(*asked, says="no usable script, twice (the answer has no JSON object")
 
 
 def test_no_endpoint_answers(fails, script, tmp_path):
@@ -128,6 +137,11 @@ WRONG = {
     "layout": (("{script}", "--layout", "circle"), "circle"),
     "gap": (("{script}", "--gap", "-1"), "gap is -1.0 s"),
     "height": (("{script}", "--height", "9999"), "height is 9999"),
+    "long name": (("x" * 300,), "no script at xxx"),
+    "long name of a font": (
+        ("{script}", "--font", "x" * 300, "--subtitles", "burn", "--drive", "audio2bs"), "no font file at xxx",
+    ),
+    "seed": (("{script}", "--seed", str(2**32)), "4294967295"),
     "font": (("{script}", "--font", "no.ttf", "--subtitles", "burn", "--drive", "audio2bs"), "no font file at no.ttf"),
 }  # fmt: skip
 

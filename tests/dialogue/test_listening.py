@@ -110,12 +110,20 @@ def test_angry_words_are_seldom_nodded_at():
         return sum((Listening(turns, "Bob", SEATS, 0.0, seed).nod(np.arange(440)) > 0).sum() for seed in range(20))
 
     assert nodding("angry") < 0.5 * nodding("happy")
+    assert nodding("Angry 0.8") == nodding("sad 0.2 + angry") == nodding("angry")
 
 
 def test_joy_is_shared_and_wears_off():
     smile = part("Bob", motion=Motion.zeros(LENGTH)).coefficients[:, AT["mouthSmileLeft"]]
     assert 0.1 < smile[100] < 0.5 and smile[200] < 0.02
     assert part("Ann", motion=Motion.zeros(LENGTH)).coefficients[:, AT["mouthSmileLeft"]].max() < 0.05
+
+
+@pytest.mark.parametrize("emotion", ["Happy", "happy+sad 0", "sad 0 + happy 1"])
+def test_joy_is_shared_however_it_is_written(emotion):
+    turns = (turn("Ann", "Bob", 10, 100, emotion=emotion),)
+    heard = Listening(turns, "Bob", SEATS, 0.0, 1)(iter([Motion.zeros(100)]))
+    assert 0.1 < next(heard).coefficients[-1, AT["mouthSmileLeft"]] < 0.5
 
 
 @settings(max_examples=25, deadline=None)

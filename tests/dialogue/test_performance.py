@@ -108,6 +108,11 @@ def test_the_same_seed_gives_the_same(quick, motions):
     assert not np.array_equal(Motion.concatenate(list(other[0])).head, motions[0].head)
 
 
+def test_the_largest_seed_is_one(quick):
+    drawn = [next(m).head for m in perform(quick, height=128, drive="audio2bs", seed=2**32 - 1).motions()]
+    assert not np.array_equal(*drawn)
+
+
 def test_moods_follow_the_lines(content, folder):
     content["lines"].append({"who": "Ann", "text": "Ah!", "emotion": "happy", "pause": 0})
     turns = turns_of(Script.parse(content, folder))
@@ -170,9 +175,11 @@ def test_pictures_without_a_face_name_the_character(content, folder, tmp_path):
     ("option", "says"),
     [
         ({"layout": "circle"}, "layout is 'circle'"),
-        ({"seed": -1}, "seed is -1"),
+        ({"seed": -1}, "seed is -1; expected 0 to 4294967295"),
+        ({"seed": 2**32}, "seed is 4294967296; expected 0 to 4294967295"),
         ({"gap": -1}, "gap is -1"),
         ({"shortest_shot": -1}, "shortest shot is -1"),
+        ({"shortest_shot": 3601}, "shortest shot is 3601 s; expected 0 to 3600"),
         ({"height": 99}, "height is 99"),
         ({"drive": "magic"}, "magic"),
     ],

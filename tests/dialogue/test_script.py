@@ -47,6 +47,22 @@ def test_numbers_may_be_text(content, folder):
     assert Script.parse(content, folder).lines[0].text == "42"
 
 
+@pytest.mark.parametrize("text", ["12:30", "0777", "yes", "2024-02-03", "2024-02-30", "1_000", "9" * 5000])
+def test_words_stay_as_they_are_written(write, content, text):
+    path = write(content)
+    path.write_text(path.read_text().replace("I was here, as always.", text))
+    read = Script.open(path)
+    assert read.lines[1].text == text and read.lines[1].pause == 0.5 and read.characters["Bob"].pitch == 30
+
+
+def test_numbers_are_read_where_they_belong(write):
+    ann = "{portrait: ann.png, rate_wpm: 150, pitch: 30, face_box: [1, 2.5, 300, 4e2], seed: 4294967295}"
+    lines = "[{who: Ann, text: Hello, pause: 3600, emotion: }]"
+    read = Script.open(write(f"characters: {{Ann: {ann}, Bob: {{portrait: bob.png}}}}\nlines: {lines}"))
+    assert read.characters["Ann"].face_box == (1, 2.5, 300, 400) and read.characters["Ann"].seed == 2**32 - 1
+    assert read.lines[0].pause == 3600 and read.lines[0].emotion is None
+
+
 def change(*places, to):
     def apply(content):
         for place in places[:-1]:
@@ -75,16 +91,22 @@ WRONG = {
     "empty line": (change("lines", 0, "text", to="  "), "line 1, text: is empty"),
     "nothing said": (change("lines", 0, "text", to=None), "line 1: says nothing"),
     "negative pause": (change("lines", 1, "pause", to=-0.5), "line 2, pause:"),
+    "endless pause": (change("lines", 1, "pause", to=3601), "line 2, pause:"),
     "pause not a number": (change("lines", 1, "pause", to=float("nan")), "line 2, pause:"),
     "pause as text": (change("lines", 1, "pause", to="long"), "line 2, pause:"),
     "unknown emotion": (change("lines", 0, "emotion", to="furious"), "line 1, emotion: no emotion named 'furious'"),
     "too intense": (change("lines", 0, "emotion", to="angry 7"), "line 1, emotion:"),
     "missing portrait": (change("characters", "Ann", "portrait", to="eve.png"), "characters, Ann, portrait: no file"),
     "missing audio": (change("lines", 2, "audio", to="gone.wav"), "line 3, audio: no file"),
+    "long name": (change("characters", "Ann", "portrait", to="x" * 300), "characters, Ann, portrait: no file"),
+    "long name of a recording": (change("lines", 2, "audio", to="x" * 300), "line 3, audio: no file"),
     "a folder": (change("lines", 2, "audio", to="."), "line 3, audio: no file"),
     "a list": (change("characters", to=[1, 2]), "characters:"),
     "a word for a line": (change("lines", 0, to="hello"), "line 1:"),
     "pitch": (change("characters", "Bob", "pitch", to=120), "characters, Bob, pitch:"),
+    "half a pitch": (change("characters", "Bob", "pitch", to=1.5), "characters, Bob, pitch:"),
+    "yes is no pitch": (change("characters", "Bob", "pitch", to=True), "characters, Bob, pitch:"),
+    "seed": (change("characters", "Bob", "seed", to=2**32), "characters, Bob, seed:"),
     "two faces": (
         change("characters", "Bob", to={"portrait": "bob.png", "face": 1, "face_box": [0, 0, 9, 9]}),
         "characters, Bob: has both a face and a face_box",
@@ -118,6 +140,11 @@ def test_what_is_wrong_is_named(case, content, write):
         ("a: \x01", "is not YAML"),
         ("? [a, b]\n: 1", "is not YAML"),
         ("a: !!python/object:os.system {}", "is not YAML"),
+        ("a: !!timestamp 2024-02-30", "is not YAML"),
+        ("a: !!map [b]", "is not YAML"),
+        ('a: "\\UFFFFFFFF"', "is not YAML"),
+        ("%YAML " + "1" * 5000 + ".1\n---\na: 1", "is not YAML"),
+        ("[" * 5000, "is nested too deeply"),
     ],
 )
 def test_what_is_no_script(text, says, write):
@@ -129,6 +156,8 @@ def test_what_is_no_script(text, says, write):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DialogueError, match="no script at"):
         Script.open(tmp_path / "none.yaml")
+    with pytest.raises(DialogueError, match="no script at"):
+        Script.open(tmp_path / ("x" * 300))
     (tmp_path / "latin.yaml").write_bytes("title: Käse".encode("latin-1"))
     with pytest.raises(DialogueError, match="not UTF-8"):
         Script.open(tmp_path / "latin.yaml")

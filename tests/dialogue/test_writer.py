@@ -31,6 +31,7 @@ class Server:
         self.paths: list[str] = []
         self.headers: list[dict] = []
         self.delay = 0.0
+        self.location: str | None = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +44,8 @@ class Server:
                 status, answer = server.answers.pop(0)
                 with suppress(BrokenPipeError):  # who asked may have gone
                     self.send_response(status)
+                    if server.location is not None:
+                        self.send_header("Location", server.location)
                     self.end_headers()
                     self.wfile.write(answer)
 
@@ -112,14 +115,55 @@ def test_words_and_fences_around_the_script_do_not_matter(server, cast):
     assert len(write("x", cast, Endpoint(server.url)).lines) == 2
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<think>First {a}, then {b}: [1, {}]</think>",
+        '<think>A draft: {"lines": [{"who": "...", "text": "..."}]} - better now.</think>',
+        'The cast: {"names": ["Ann", "Bob"]}. ',
+        '{"script": ',
+    ],
+)
+def test_thoughts_and_drafts_before_the_script_do_not_matter(server, cast, before):
+    server.says(before + json.dumps(GOOD) + "} That was {all}.")
+    assert [x.text for x in write("x", cast, Endpoint(server.url)).lines] == ["You are late!", "Am I?"]
+
+
+def test_an_answer_in_parts_is_one(server, cast):
+    text = json.dumps(GOOD)
+    parts = [{"type": "thinking", "thinking": "{"}, *({"type": "text", "text": t} for t in (text[:30], text[30:]))]
+    server.answers.append((200, json.dumps({"choices": [{"message": {"content": parts}}]}).encode()))
+    assert len(write("x", cast, Endpoint(server.url)).lines) == 2
+
+
+def test_empty_values_are_not_given(server, cast):
+    line = {"who": "Ann", "text": "Hm.", "emotion": "", "to": "", "pause": ""}
+    server.says({"title": "", "lines": [line]})
+    (read,) = write("x", cast, Endpoint(server.url)).lines
+    assert (read.emotion, read.to, read.pause) == (None, None, None)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_key_goes_to_no_other_address(server, cast, status):
+    elsewhere = Server()
+    server.location = f"{elsewhere.url}/chat/completions"
+    server.answers.append((status, b""))
+    with pytest.raises(EndpointError, match=f"has moved to '{server.location}'"):
+        write("x", cast, Endpoint(server.url, key="secret"))
+    assert len(server.asked) == 1 and elsewhere.asked == []
+    elsewhere.close()
+
+
 def bad(**line: object) -> dict:
     return {"lines": [GOOD["lines"][0], {"who": "Bob", "text": "Hm."} | line]}
 
 
 NONSENSE = {
-    "no JSON": ("I would rather not.", "not JSON"),
+    "no JSON": ("I would rather not.", "no JSON object"),
     "half": ('{"lines": [{"who": "Ann"', "not JSON"),
-    "a list": ("[1, 2]", "no list of lines"),
+    "a list": ("[1, 2]", "no JSON object"),
+    "cut off": (json.dumps(GOOD)[:-20], "not JSON"),
+    "deep": ('{"lines": ' * 100_000, "nested too deeply"),
     "no lines": ({"title": "x"}, "no list of lines"),
     "empty": ({"lines": []}, "lines: is empty"),
     "stranger": (bad(who="Eve"), "line 2, who: no character 'Eve'"),
@@ -164,6 +208,10 @@ def test_nonsense_twice_is_an_error_that_quotes_it(server, cast, case):
         (200, b'{"choices": [{"message": {"content": null}}]}', "answers without text"),
         (200, b'{"choices": [{"message": {"content": " "}}]}', "answers without text"),
         (200, b"", "not answer as a chat completion"),
+        (200, b"[" * 100_000, "not answer as a chat completion"),
+        (200, b'{"choices": [{"message": {"content": [1]}}]}', "not answer as a chat completion"),
+        (200, b'{"choices": [{"message": {"content": []}}]}', "answers without text"),
+        (304, b"", "304 Not Modified"),
     ],
 )
 def test_answers_that_are_none(server, cast, status, body, says):
@@ -197,6 +245,12 @@ def test_a_server_that_is_too_slow(server, cast):
 def test_addresses_that_are_none(url):
     with pytest.raises(OptionError, match="expected an address such as"):
         Endpoint(url)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 3601, float("nan"), float("inf")])
+def test_timeouts_out_of_range(timeout):
+    with pytest.raises(OptionError, match="expected more than 0, up to 3600"):
+        Endpoint("http://localhost", timeout=timeout)
 
 
 @pytest.mark.parametrize("key", ["", "two words", "a\r\nHost: b", "schlüssel"])
@@ -236,3 +290,5 @@ def test_characters_that_cannot_be(folder):
         cast_of([ann])
     with pytest.raises(DialogueError, match="Bob, portrait: no file at"):
         cast_of([ann, "Bob=none.png"])
+    with pytest.raises(DialogueError, match="Bob, portrait: no file at"):
+        cast_of([ann, f"Bob={'x' * 300}"])

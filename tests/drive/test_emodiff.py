@@ -240,7 +240,9 @@ def test_the_seed_decides(tiny: EmoDiff) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"seed": -1}, "seed is -1"), ({"guidance": 11}, "guidance is 11"), ({"guidance": float("nan")}, "guidance"),
+    [({"seed": -1}, "seed is -1"),
+     ({"seed": 2**64}, "expected 0 to 4294967295"),
+     ({"guidance": 11}, "guidance is 11"), ({"guidance": float("nan")}, "guidance"),
      ({"steps": 3}, "steps are 3; expected 4 to 1000")],
 )  # fmt: skip
 def test_options_out_of_range(tiny: EmoDiff, options: dict[str, float], message: str) -> None:

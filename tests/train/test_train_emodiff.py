@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from magictalk import weights
 from magictalk.drive.audio2bs import Heard
 from magictalk.drive.emodiff import EmoDiff, EmoDiffDrive
 from magictalk.drive.lips import EmotionalResidue
+from magictalk.errors import DatasetError, OptionError
 from magictalk.face.rig import Rig
 from magictalk.motion import ARKIT
 from magictalk.style import EMOTIONS
@@ -31,6 +33,15 @@ def _talk(seed: int, frames: int = 90, split: str = "train", kind: str = "people
     seen = np.ones(frames, bool)
     seen[:3] = False
     return Talk(str(seed), kind, split, motion, seen, mel.astype(np.float32), (1 - loud) ** 4)
+
+
+@pytest.fixture(autouse=True)
+def _another_run() -> Iterator[None]:
+    """Accelerate settles a process's precision once; here every test is a run of its own."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +156,29 @@ def test_the_loop_learns_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert not list((tmp_path / "cut").glob("*.part")) and (tmp_path / "cut" / STATE).is_file()
 
 
+def test_a_run_goes_on_with_the_same_settings_only(talks, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    emodiff.run(_settings(), talks, tmp_path, lambda line: None, until=10)
+    with pytest.raises(OptionError, match="a run with other settings; ask for the same"):
+        emodiff.run(_settings(style="none"), talks, tmp_path, lambda line: None)
+
+
+def test_too_few_clips_are_said_before_training(talks, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DatasetError, match="6 clips of split train and 0 of val"):
+        emodiff.run(_settings(), talks[:6], tmp_path, lambda line: None)
+
+
+def test_only_the_network_runs_in_half_precision(talks, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    kinds: list[torch.dtype] = []
+
+    def loss(network: nn.Module, rng: np.random.Generator, device: torch.device) -> torch.Tensor:
+        x = torch.from_numpy(rng.normal(0, 1, (4, 3)).astype(np.float32))
+        kinds.extend([(x @ x.T).dtype, network(x).dtype])
+        return (network(x) ** 2).mean()
+
+    train(nn.Linear(3, 1), loss, lambda network, device: 0.0, Schedule(2, 1e-3, precision="bf16"), tmp_path, str)
+    assert set(kinds) == {torch.float32}
+
+
 def test_the_rate_warms_up_and_ends_at_zero() -> None:
     schedule = Schedule(100, 1.0, warmup=10)
     factors = [schedule.factor(step) for step in range(101)]
@@ -182,7 +216,7 @@ def test_the_loss_of_a_perfect_network_is_zero(talks) -> None:  # type: ignore[n
 
     def loss_of(module: nn.Module) -> float:
         torch.manual_seed(0)
-        return float(emodiff.diffusion_loss(module, network, batch, 0.1, torch.device("cpu"), scheduler))
+        return float(emodiff.diffusion_loss(module, network, batch, 0.1, torch.device("cpu"), scheduler).detach())
 
     assert loss_of(Perfect()) < 1e-3 < loss_of(network)
 

@@ -40,7 +40,7 @@ def dialogue_command(
         Literal["emodiff", "emodiff-unrefined", "audio2bs"],
         typer.Option(help="What moves them, as for animate; audio2bs is quick and takes no emotions."),
     ] = "emodiff",
-    seed: Annotated[int, typer.Option(min=0, help="Of blinks, gaze, head motion and nods.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of blinks, gaze, head motion and nods.")] = 0,
     label: Annotated[bool, typer.Option("--label", help='Draw a visible "AI-generated" mark.')] = False,
     write: Annotated[
         str | None, typer.Option(metavar="PROMPT", help="Let a language model write the lines, about this.")
@@ -77,7 +77,10 @@ def dialogue_command(
             raise OptionError("--resume goes on with a script that is written; give it as SCRIPT, without --write")
         cast = _cast(script, character)
         asked = _endpoint(endpoint, model, api_key_env, timeout)
-        given = _written(write, cast, asked, lines, _beside(output, ".yaml"), overwrite)
+        kept = _beside(output, ".yaml")
+        if script is not None and kept.exists() and kept.samefile(script):
+            raise OptionError(f"what is written would replace {script}; give another --output, whose name it gets")
+        given = _written(write, cast, asked, lines, kept, overwrite)
         if script_only:
             return
     elif script is None:

@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from magictalk.dialogue.turns import Turn
 from magictalk.drive.idle import NECK
 from magictalk.motion import ARKIT, FPS, GROUPS, Motion
-from magictalk.style import Style
+from magictalk.style import Style, strongest
 
 LOOK = np.radians(24.0)
 """Angle between the viewer and a neighbour, as far as eyes and head turn for one together."""
@@ -174,7 +174,7 @@ def _nods(turns: Sequence[Turn], who: str, rng: np.random.Generator) -> list[_No
             chance, delay, depth = rng.random(), int(rng.integers(3, 8)), float(np.radians(rng.uniform(4.0, 7.0)))
             nod = _Nod(end + delay, depth, 1 + int(rng.random() < 0.4))
             speaks_soon = any(nod.start - 5 <= start <= nod.start + nod.frames for start in mine)
-            mood = turn.emotion.split()[0] if turn.emotion else ""
+            mood = strongest(turn.emotion or "neutral")
             # whom it is said to nods more than the rest
             likely = _NOD_CHANCE.get(mood, 0.7) * (1.0 if turn.to == who else 0.5)
             if nod.start >= free and not speaks_soon and chance < likely:
@@ -188,7 +188,7 @@ def _empathy(turns: Sequence[Turn], who: str) -> _Steps:
     frames, faces = [0], [np.zeros(len(ARKIT))]
     for turn in turns:
         face = np.zeros(len(ARKIT))
-        mood = turn.emotion.split()[0] if turn.emotion else ""
+        mood = strongest(turn.emotion or "neutral")
         if turn.who != who and turn.emotion and mood in _SHARED:
             face = _SHARED[mood] * Style.parse(turn.emotion).expression(np.zeros(1))[0]
             face[_OPENING] = 0

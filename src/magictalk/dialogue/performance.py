@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magictalk.dialogue.listening import Listening, seats
-from magictalk.dialogue.script import Script
+from magictalk.dialogue.script import LARGEST_SEED, Script
 from magictalk.dialogue.stage import SHORTEST_SHOT, Layout, Pose, Shots, SideBySide, Stage, cuts_of, frame_portraits
 from magictalk.dialogue.subtitles import Burner, cues_of
 from magictalk.dialogue.turns import GAP, Turn, length, track, turns_of
@@ -132,7 +132,7 @@ def perform(
         burn: draw the subtitles into the frames.
         font: a TrueType or OpenType file for them.
         drive: what moves the characters, as for :func:`magictalk.animate`; ``"audio2bs"`` takes no emotions.
-        seed: of everything drawn by chance; each character has its own from it.
+        seed: of everything drawn by chance, 0 to 2**32 - 1; each character has its own from it.
         label: draw a visible "AI-generated" mark.
 
     Raises:
@@ -143,8 +143,8 @@ def perform(
 
     if layout not in ("side-by-side", "shots"):
         raise OptionError(f"layout is {layout!r}; expected side-by-side or shots")
-    if seed < 0:
-        raise OptionError(f"seed is {seed}; expected 0 or more")
+    if not 0 <= seed <= LARGEST_SEED:
+        raise OptionError(f"seed is {seed}; expected 0 to {LARGEST_SEED}")
     script = script if isinstance(script, Script) else Script.open(script)
     names = list(script.characters)
     turns = turns_of(script, gap)
@@ -156,7 +156,7 @@ def perform(
     parts = []
     for number, (name, portrait) in enumerate(zip(names, portraits, strict=True)):
         own = script.characters[name].seed
-        own = seed * 1000 + number if own is None else own
+        own = (seed * 1000 + number) % (LARGEST_SEED + 1) if own is None else own
         listening = Listening(turns, name, place, float(portrait.pose.rotation[1]), own)
         style = mood(turns, name) if any(turn.emotion for turn in turns if turn.who == name) else None
         speaking = animate(portrait, track(turns, name), drive=drive, style=style, seed=own)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import yaml
 from pydantic import (
@@ -33,8 +33,9 @@ from magictalk.errors import DialogueError, MagicTalkError
 from magictalk.style import Style
 
 MOST_CHARACTERS = 8
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = 3600.0
 """Seconds."""
+LARGEST_SEED = 2**32 - 1
 VOICES = "en+f3", "en+m3", "en+f5", "en+m7", "en+f1", "en+m1", "en+f4", "en+m5"
 """What characters who state no voice get, in their order: each another one."""
 
@@ -43,7 +44,7 @@ _MESSAGES = {"extra_forbidden": "no such key", "missing": "is missing", "too_sho
 
 def _existing(path: Path, info: ValidationInfo) -> Path:
     path = (info.context or {}).get("folder", Path()) / path
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, also False for a name too long
         raise ValueError(f"no file at {path}")
     return path
 
@@ -84,7 +85,8 @@ class Character(_Part):
         emotion: of lines that state none: ``happy 0.5``.
         face: which face of the picture, from 1 from left to right; the largest by default.
         face_box: ``[x, y, width, height]`` around the face in pixels, when it is not found by itself.
-        seed: of everything that is drawn by chance; from the character's place in the script by default.
+        seed: of everything that is drawn by chance, 0 to 2**32 - 1; by default from the character's place in the
+            script.
     """
 
     portrait: File
@@ -95,7 +97,7 @@ class Character(_Part):
     emotion: Emotion | None = None
     face: Annotated[int, Field(ge=1)] | None = None
     face_box: tuple[float, float, float, float] | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
 
     @model_validator(mode="after")
     def _has_one_face(self) -> Character:
@@ -165,7 +167,7 @@ class Cast(_Part):
             DialogueError: when it is missing, not YAML, or not a script; also for every file that it names.
         """
         path = Path(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DialogueError(f"no script at {path}; expected a YAML file")
         try:
             data = yaml.load(path.read_text("utf-8-sig"), _StrictLoader)
@@ -179,6 +181,10 @@ class Cast(_Part):
             raise DialogueError(f"{path} is not YAML: {error.problem or error.context}{place} of the file") from error
         except yaml.YAMLError as error:
             raise DialogueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        except (ValueError, OverflowError) as error:  # of what YAML's reader calculates, such as "\\UFFFFFFFF"
+            raise DialogueError(f"{path} is not YAML: {error}") from error
+        except RecursionError as error:
+            raise DialogueError(f"{path} is nested too deeply; expected a script") from error
         return cls.parse(data, path.parent, str(path))
 
     def yaml(self, folder: Path) -> str:
@@ -208,11 +214,28 @@ class Script(Cast):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain YAML, but a key that is there twice is an error rather than lost."""
+    """YAML in which words stay as they are written, and a key that is there twice is an error rather than lost.
+
+    YAML itself makes numbers, dates and yes or no of words that look so: 12:30 becomes 750. What is a number follows
+    from its key instead.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors: ClassVar = {
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.endswith((":null", ":str", ":seq", ":map"))
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        pairs = (
+            node.value if isinstance(node, yaml.MappingNode) else ()
+        )  # of a list called !!map YAML says what is wrong
+        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
             seen.add(key.value)

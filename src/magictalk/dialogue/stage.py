@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Layout = Literal["side-by-side", "shots"]
 HEIGHTS = 128, 2160
-SHORTEST_SHOT = 1.0
-"""Seconds."""
+SHORTEST_SHOT, LONGEST_SHORTEST = 1.0, 3600.0
+"""Seconds that a shot lasts at least: unless told otherwise, and at most."""
 
 _PANEL_ASPECT = 0.8
 _SHOT_ASPECTS = 0.8, 16 / 9
@@ -138,10 +138,10 @@ def cuts_of(turns: Sequence[Turn], names: Sequence[str], shortest: float = SHORT
             by then.
 
     Raises:
-        OptionError: when ``shortest`` is negative or not a number.
+        OptionError: when ``shortest`` is out of range.
     """
-    if not 0 <= shortest < float("inf"):
-        raise OptionError(f"shortest shot is {shortest} s; expected 0 or more")
+    if not 0 <= shortest <= LONGEST_SHORTEST:
+        raise OptionError(f"shortest shot is {shortest} s; expected 0 to {LONGEST_SHORTEST:g}")
     cuts = [Cut(0, names.index(turns[0].who))]
     for before, turn in pairwise(turns):
         place = names.index(turn.who)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -161,7 +162,7 @@ def _font(path: Path | None, size: int) -> ImageFont.FreeTypeFont:
         import matplotlib
 
         return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, also False for a name too long
         raise OptionError(f"no font file at {path}; expected a .ttf, .otf or .ttc file")
     try:
         return ImageFont.truetype(str(path), size)

@@ -19,8 +19,8 @@ from magictalk.style import EMOTIONS
 LINES = 8
 """Lines asked for unless told otherwise."""
 MOST_LINES = 200
-TIMEOUT = 120.0
-"""Seconds to wait for an answer."""
+TIMEOUT, LONGEST_TIMEOUT = 120.0, 3600.0
+"""Seconds to wait for an answer: unless told otherwise, and at most."""
 
 _LARGEST_ANSWER = 4 << 20
 _QUOTED = 160
@@ -45,7 +45,7 @@ class Endpoint:
         timeout: seconds to wait for an answer.
 
     Raises:
-        OptionError: when the address is not http(s), the key cannot be sent, or the time is not positive.
+        OptionError: when the address is not http(s), the key cannot be sent, or the time is out of range.
     """
 
     url: str
@@ -63,14 +63,14 @@ class Endpoint:
             raise OptionError(f"endpoint is {self.url!r}; expected an address such as http://localhost:8000/v1")
         if self.key is not None and not re.fullmatch("[!-~]+", self.key):
             raise OptionError("the endpoint's key is empty or holds a character no key has; check it")
-        if not 0 < self.timeout < float("inf"):
-            raise OptionError(f"timeout is {self.timeout} s; expected more than 0")
+        if not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise OptionError(f"timeout is {self.timeout} s; expected more than 0, up to {LONGEST_TIMEOUT:g}")
 
     def ask(self, messages: list[dict[str, str]]) -> str:
         """The model's answer to a conversation.
 
         Raises:
-            EndpointError: when nothing answers, the status says no, or the answer is no chat completion.
+            EndpointError: when nothing answers, the status says no or elsewhere, or the answer is no chat completion.
         """
         address = self._address()
         body: dict[str, Any] = {"messages": messages, "stream": False}
@@ -81,32 +81,45 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                raw = answer.read(_LARGEST_ANSWER)
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(_LARGEST_ANSWER).decode("utf-8", "replace")
-            hint = "; name a model with --model" if self.model is None and error.code in (400, 404, 422) else ""
-            raise EndpointError(f"{address} answers {error.code} {error.reason}: {quoted(said)}{hint}") from error
+            with urllib.request.build_opener(_AsItIs).open(request, timeout=self.timeout) as answer:
+                text = answer.read(_LARGEST_ANSWER).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
             if isinstance(cause, TimeoutError):
                 raise EndpointError(f"{address} gave no answer within {self.timeout:g} s; try a longer time") from error
             raise EndpointError(f"no answer from {address} ({_line(cause)}); is the server up?") from error
-        text = raw.decode("utf-8", "replace")
+        self._check(answer, address, text)
         try:
-            content = json.loads(text)["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
+            content = _content(json.loads(text))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise EndpointError(f"{address} does not answer as a chat completion: {quoted(text)}") from error
         if not isinstance(content, str) or not content.strip():
             raise EndpointError(f"{address} answers without text: {quoted(text)}")
         return content
+
+    def _check(self, answer: http.client.HTTPResponse, address: str, text: str) -> None:
+        """Raise EndpointError unless the status says that all is well."""
+        code, moved = answer.status, answer.headers.get("Location")
+        if 300 <= code < 400 and moved:
+            raise EndpointError(f"{address} has moved to {quoted(moved)}; if you trust that address, give it instead")
+        if not 200 <= code < 300:
+            hint = "; name a model with --model" if self.model is None and code in (400, 404, 422) else ""
+            raise EndpointError(f"{address} answers {code} {_line(answer.reason)}: {quoted(text)}{hint}")
 
     def _address(self) -> str:
         base = self.url.rstrip("/")
         if base.endswith("/chat/completions"):
             return base
         return f"{base}/chat/completions" if re.search(r"/v\d+$", base) else f"{base}/v1/chat/completions"
+
+
+class _AsItIs(urllib.request.HTTPErrorProcessor):
+    """Gives every answer as it is; followed to another address, the key would go there too."""
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        return response
+
+    https_response = http_response
 
 
 def write(prompt: str, cast: Cast, endpoint: Endpoint, lines: int = LINES) -> Script:
@@ -181,19 +194,51 @@ def _line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
+def _content(completion: Any) -> Any:
+    """What a chat completion says; the text of one that comes in parts is all of them, without thoughts and pictures.
+
+    Raises:
+        LookupError, TypeError, AttributeError: when it is no chat completion.
+    """
+    content = completion["choices"][0]["message"]["content"]
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type", "text") == "text")
+    return content
+
+
+def _object(answer: str) -> dict[str, Any]:
+    """The JSON object in an answer that has a list of lines; thoughts and drafts come before it, so the last.
+
+    Raises:
+        DialogueError: when there is none.
+    """
+    decoder, found, wrong = json.JSONDecoder(), None, ""
+    begin = answer.find("{")
+    while begin >= 0:
+        end = begin + 1
+        try:
+            data, after = decoder.raw_decode(answer, begin)
+        except ValueError as error:
+            wrong = wrong or f"the answer is not JSON ({error})"
+        except RecursionError as error:
+            raise DialogueError("the answer is nested too deeply") from error
+        else:
+            wrong = wrong or "the answer has no list of lines"
+            if isinstance(data.get("lines"), list):
+                found, end = data, after
+        begin = answer.find("{", end)
+    if found is None:
+        raise DialogueError(wrong or "the answer has no JSON object")
+    return found
+
+
 def _script(answer: str, cast: Cast) -> Script:
-    """The script in a model's answer: the JSON object in it, fenced or not.
+    """The script in a model's answer.
 
     Raises:
         DialogueError: when there is none, or the script is wrong.
     """
-    begin, end = answer.find("{"), answer.rfind("}")
-    try:
-        data = json.loads(answer[begin : end + 1] if begin >= 0 else answer)
-    except ValueError as error:
-        raise DialogueError(f"the answer is not JSON ({error})") from error
-    if not isinstance(data, dict) or not isinstance(data.get("lines"), list):
-        raise DialogueError("the answer has no list of lines")
+    data = _object(answer)
     for number, line in enumerate(data["lines"], 1):
         # files are the user's to name, never the model's
         if isinstance(line, dict) and not set(line) <= set(_KEYS):
@@ -201,7 +246,7 @@ def _script(answer: str, cast: Cast) -> Script:
         if isinstance(line, dict) and not line.get("text"):
             raise DialogueError(f"line {number} has no text")
     title = data.get("title") or cast.title
-    lines = [{k: v for k, v in line.items() if v is not None} if isinstance(line, dict) else line
+    lines = [{k: v for k, v in line.items() if v not in (None, "")} if isinstance(line, dict) else line
              for line in data["lines"]]  # fmt: skip
     known = cast.model_dump(exclude_none=True, exclude={"title"})
     return Script.parse({**known, **({"title": title} if title else {}), "lines": lines}, name="the answer")

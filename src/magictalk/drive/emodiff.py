@@ -44,6 +44,7 @@ STEPS = 10
 """Denoising steps that drives use by default."""
 MOST_GUIDANCE = 10.0
 STEPS_RANGE = 4, 1000
+LARGEST_SEED = 2**32 - 1
 BLEND_FRAMES = 8
 """Frames over which a window's start is eased onto the end of the one before."""
 LID_REACH, LID_TREMBLE = 2, 0.15
@@ -289,7 +290,7 @@ class EmoDiffDrive:
         network: see :class:`EmoDiff`.
         style: what expression, over time.
         lips: makes the lips; None leaves EmoDiff's own.
-        seed: 0 or more, of all noise and of the style frames drawn; it also chooses who of the bank carries a style
+        seed: 0 to 2^32 - 1, of all noise and of the style frames drawn; it also chooses who of the bank carries a style
             that comes without frames of its own.
         guidance: w of equation 5, 0 to 10.
         steps: of denoising a window, 4 to 1000.
@@ -310,8 +311,8 @@ class EmoDiffDrive:
         steps: int = STEPS,
         blend: int = BLEND_FRAMES,
     ) -> None:
-        if seed < 0:
-            raise OptionError(f"seed is {seed}; expected 0 or more")
+        if not 0 <= seed <= LARGEST_SEED:
+            raise OptionError(f"seed is {seed}; expected 0 to {LARGEST_SEED}")
         if not 0 <= guidance <= MOST_GUIDANCE:
             raise OptionError(f"guidance is {guidance:g}; expected 0 to {MOST_GUIDANCE:g}")
         if not STEPS_RANGE[0] <= steps <= STEPS_RANGE[1]:
@@ -365,6 +366,9 @@ class EmoDiffDrive:
     def windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Algorithm 1: motion ``[n, 58]`` of each window, the frames that it adds.
 
+        The style is that of the window's middle, 0.6 s from its ends: a change shows that much early or late, and an
+        emotion shorter than a window (1.2 s) may show in the lips only, which follow their style frame by frame.
+
         A window of N frames begins with the last frame of the one before (line 16: ``i + N - 1``), so it adds N - 1;
         the frame that both have is the earlier window's.
         """
@@ -377,10 +381,8 @@ class EmoDiffDrive:
         for start, audio, frames in _audio_windows(chunks, n):
             style = self._style_frames((start + n // 2) / FPS, rng)
             motion = self._sample(state, style, audio, generator, (start + n // 2) / FPS)
-            if begun:
-                motion = _eased(motion, state, self.blend)[1:]
-                frames -= 1
-            yield motion[:frames]
+            motion = _eased(motion, state, self.blend)
+            yield motion[begun:frames]
             begun, state = True, motion[-1]
 
     def _style_frames(self, second: float, rng: np.random.Generator) -> NDArray[np.float32]:

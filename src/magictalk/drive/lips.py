@@ -44,7 +44,7 @@ class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     @register_to_config
-    def __init__(self, bands: int = MELS, hidden: int = 128, emotion: int = 48, dropout: float = 0.1) -> None:
+    def __init__(self, bands: int = MELS, hidden: int = 128, emotion: int = 48, dropout: float = 0.3) -> None:
         super().__init__()
         self.sound = nn.Linear(bands * MELS_PER_FRAME, hidden // 2)
         self.listen = nn.LSTM(hidden // 2 + len(LIPS), hidden, batch_first=True)
@@ -52,12 +52,15 @@ class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.Conv1d(len(ARKIT), 64, 3, padding=1), nn.ReLU(), nn.Conv1d(64, 64, 3, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(64, emotion),
         )  # fmt: skip
+        self.shown = nn.Linear(len(ARKIT), len(LIPS), bias=False)
+        self.forget = nn.Dropout(dropout)
         self.residue = nn.Sequential(
             nn.Linear(hidden + emotion + len(LIPS), hidden), nn.GELU(), nn.Dropout(dropout),
             nn.Linear(hidden, len(LIPS)),
         )  # fmt: skip
         last = self.residue[-1]
         assert isinstance(last, nn.Linear)
+        nn.init.zeros_(self.shown.weight)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
@@ -74,7 +77,9 @@ class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
         heard = self.listen(windows.flatten(0, 1))[0][:, -1].unflatten(0, windows.shape[:2])
         felt = self.look(emotion.flatten(0, 1).mT).unflatten(0, emotion.shape[:2]).expand(-1, windows.shape[1], -1)
         now = neutral[:, BEFORE : BEFORE + windows.shape[1]]
-        return self.residue(torch.cat([heard, felt, now], -1))
+        # what the emotion's mean face shows, as far as the lips are free to show it
+        shown = self.shown(emotion.mean(2)) * (1 - now)
+        return shown + self.residue(torch.cat([self.forget(heard), felt, now], -1))
 
     def refine(self, neutral: Tensor, mel: Tensor, emotion: Tensor) -> Tensor:
         """Emotional lips ``[B, L, 29]``, 0..1: those of Audio2BS and the residue; arguments as :meth:`forward`."""

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from magictalk.motion import FPS, Motion
+from magictalk.motion import Motion
 
 if TYPE_CHECKING:
     from magictalk.speech import Speech
-    from magictalk.style import Style
 
 CHUNK_FRAMES = 50
-STYLE_HIDES = 0.3
-"""A style whose strongest coefficient reaches this hides the mood of a face."""
 
 
 def speak(speech: Speech, seed: int = 0) -> Iterator[Motion]:
@@ -28,16 +25,10 @@ def speak(speech: Speech, seed: int = 0) -> Iterator[Motion]:
         yield lips + rest
 
 
-def keep(motions: Iterator[Motion], mood: NDArray[np.float32], style: Style | None = None) -> Iterator[Motion]:
-    """The same motion on a face that keeps a mood, coefficients ``[52]``, as far as no style lies over it."""
-    start = 0
+def keep(motions: Iterator[Motion], mood: NDArray[np.float32]) -> Iterator[Motion]:
+    """The same motion on a face that keeps a mood, coefficients ``[52]``, throughout."""
     for motion in motions:
-        shown = np.ones((len(motion), 1), np.float32)
-        if style is not None:
-            over = style.expression((start + np.arange(len(motion))) / FPS)
-            shown = 1 - (over.max(1, keepdims=True) / STYLE_HIDES).clip(0, 1)
-        yield motion + Motion(shown * mood, fps=motion.fps)
-        start += len(motion)
+        yield motion + Motion(np.tile(mood, (len(motion), 1)), fps=motion.fps)
 
 
 def follow(speech: Speech, motion: Motion) -> Iterator[Motion]:

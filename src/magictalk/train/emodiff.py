@@ -35,7 +35,7 @@ from magictalk.errors import MagicTalkError
 from magictalk.motion import ARKIT
 from magictalk.style import ACTION_UNITS, EMOTIONS, lay_over, lopsided, units, variant
 from magictalk.train.loop import Schedule, train
-from magictalk.train.sequences import Talk, balance, gather, mirror
+from magictalk.train.sequences import Talk, balance, gather, mirror, need
 
 LEAST_SPREAD = 0.01
 """Of a value, a direction or a frequency: what moves less than this is not enlarged further."""
@@ -217,7 +217,7 @@ def bank_of(talks: Sequence[Talk], groups: int) -> NDArray[np.float32]:
 
     What a person's face shows all the time is taken out (the median over a clip) and what is usual is put in.
     """
-    people = [talk for talk in talks if talk.kind == "people"]
+    people = [talk for talk in talks if talk.kind == "people"] or list(talks)
     rng = np.random.default_rng(0)
     usual = np.median(np.stack([np.median(talk.motion[talk.seen], 0) for talk in people]), 0)
     usual[52:] = 0
@@ -249,6 +249,7 @@ def run(
 ) -> EmoDiff:
     """Train on the clips of split ``train``; ``val`` is looked at as training goes."""
     taught, rest = ([t for t in talks if t.split == split] for split in ("train", "val"))
+    need(len(taught), len(rest))
     windows, held_windows = Windows(taught, settings), Windows(rest, settings)
     network = fresh(settings, taught, windows)
     scheduler = scheduler_for_training()
@@ -263,7 +264,7 @@ def run(
         with torch.inference_mode():
             return float(np.mean([diffusion_loss(mean, mean, b, 0.0, device, scheduler).item() for b in looks]))
 
-    trained = train(cast(nn.Module, network), loss, held, settings.schedule, work, log, until)
+    trained = train(cast(nn.Module, network), loss, held, settings.schedule, work, log, until, str(settings))
     assert isinstance(trained, EmoDiff)
     return trained
 

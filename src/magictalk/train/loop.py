@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from magictalk.errors import MissingDependencyError
+from magictalk.errors import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -77,6 +77,7 @@ def train(
     work: Path,
     log: Callable[[str], None] = print,
     until: int | None = None,
+    settings: str = "",
 ) -> nn.Module:
     """Train a network; returns the running mean of its weights.
 
@@ -91,9 +92,11 @@ def train(
         work: folder for the state, the losses and their plot.
         log: told of each look at held-out data.
         until: stop after this step, to go on later.
+        settings: what else decides what is trained, in words; a run goes on only with the same.
 
     Raises:
         MissingDependencyError: when accelerate is not installed.
+        OptionError: when the work folder holds a run with other settings.
     """
     import copy
 
@@ -106,7 +109,8 @@ def train(
     optimiser = torch.optim.Adam(network.parameters(), schedule.rate)
     network, optimiser = accelerator.prepare(network, optimiser)
     plain = accelerator.unwrap_model(network)
-    step, points = _resume(work, plain, mean, optimiser)
+    settings = f"{settings} {schedule}"
+    step, points = _resume(work, settings, plain, mean, optimiser)
     total, count = 0.0, 0
     bar = tqdm(total=schedule.steps, initial=step, disable=None, leave=False)
     while step < min(schedule.steps, until or schedule.steps):
@@ -114,8 +118,7 @@ def train(
         network.train()
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate * schedule.factor(step)
-        with accelerator.autocast():
-            value = loss(network, np.random.default_rng([schedule.seed, step]), device)
+        value = loss(network, np.random.default_rng([schedule.seed, step]), device)
         optimiser.zero_grad()
         accelerator.backward(value)
         accelerator.clip_grad_norm_(network.parameters(), 1.0)
@@ -131,7 +134,7 @@ def train(
             points.append((step, total / count, held(mean.eval(), device)))
             total, count = 0.0, 0
             log(f"step {step}: loss {points[-1][1]:.4f}, held out {points[-1][2]:.4f}")
-            _keep(work, plain, mean, optimiser, step, points)
+            _keep(work, settings, plain, mean, optimiser, step, points)
     bar.close()
     return mean.eval().cpu()
 
@@ -142,7 +145,7 @@ def hash_of(seed: int, step: int) -> int:
 
 
 def _keep(
-    work: Path, network: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, step: int,
+    work: Path, settings: str, network: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, step: int,
     points: list[tuple[int, float, float]],
 ) -> None:  # fmt: skip
     """Write everything that going on needs, whole or not at all."""
@@ -154,7 +157,7 @@ def _keep(
         tensors |= {f"adam.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
     part = work / f".{STATE}.part"
     tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(tensors, part, {"step": str(step), "points": json.dumps(points)})
+    save_file(tensors, part, {"settings": settings, "step": str(step), "points": json.dumps(points)})
     part.replace(work / STATE)
     with (work / LOSSES).open("w", newline="") as file:
         csv.writer(file).writerows([("step", "train", "held out"), *points])
@@ -162,7 +165,7 @@ def _keep(
 
 
 def _resume(
-    work: Path, network: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer
+    work: Path, settings: str, network: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer
 ) -> tuple[int, list[tuple[int, float, float]]]:
     """Take up what :func:`_keep` wrote: the step and the points so far; zero and none when there is nothing."""
     from safetensors import safe_open
@@ -172,6 +175,8 @@ def _resume(
     with safe_open(work / STATE, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
         facts = file.metadata()
+    if facts["settings"] != settings:
+        raise OptionError(f"{work} holds a run with other settings; ask for the same, or give another folder")
     for name, module in (("network", network), ("mean", mean)):
         own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
         module.load_state_dict(own, strict=True)

@@ -1,4 +1,4 @@
-"""Train the lip refinement's residue (MagicTalk, sections 3.3 and 4.1): batches of 32, Adam at 1e-4.
+"""Train the lip refinement's residue (MagicTalk, sections 3.3 and 4.1): batches of 32, Adam.
 
     magictalk data build ../shared/data/videos -o out/dataset
     python -m magictalk.train.refinement --data out/dataset --work out/lips -o out/weights/lips
@@ -32,7 +32,7 @@ from magictalk.style import lay_over
 from magictalk.sync import SyncExpert
 from magictalk.train.emodiff import any_expression, path_of
 from magictalk.train.loop import Schedule, train
-from magictalk.train.sequences import Talk, balance, talk_of
+from magictalk.train.sequences import Talk, balance, need, talk_of
 
 SHARES = {"people": 0.6, "generated": 0.25, "one": 0.15}
 """How much of training each kind of clip makes."""
@@ -47,12 +47,12 @@ class Settings:
     frames: int = 24
     hidden: int = 128
     batch: int = 32
-    expressive: float = 0.6
+    expressive: float = 0.8
     coefficient_weight: float = 1.0
     geometry_weight: float = 1.0
     correlation_weight: float = 1.0
     sync_weight: float = 0.3
-    schedule: Schedule = field(default_factory=lambda: Schedule(2000, 1e-4, precision="no"))
+    schedule: Schedule = field(default_factory=lambda: Schedule(800, 1e-3, precision="no"))
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ class Batch:
     emotion: Tensor
     lips: Tensor
     sound: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(part.to(device) for part in (self.neutral, self.mel, self.emotion, self.lips, self.sound)))
 
 
 class Crops:
@@ -137,7 +141,7 @@ def _starts(example: Example, frames: int) -> NDArray[np.int64]:
     return np.flatnonzero(good)
 
 
-class RefinementLoss:
+class RefinementLoss(nn.Module):
     """How far refined lips are from real ones, and how little they belong to the sound.
 
     Args:
@@ -148,13 +152,17 @@ class RefinementLoss:
     """
 
     def __init__(self, expert: SyncExpert, rig: Rig, settings: Settings, spread: NDArray[np.float32]) -> None:
+        super().__init__()
         self.settings = settings
         self._expert = expert.eval().requires_grad_(False)
+        self._shapes: Tensor
+        self._neutral: Tensor
+        self._spread: Tensor
         points = sorted({p for pair in _PAIRS for p in pair})
         self._pairs = [(points.index(a), points.index(b)) for a, b in _PAIRS]
-        self._shapes = torch.from_numpy(rig.shapes[list(LIPS)][:, points].copy())
-        self._neutral = torch.from_numpy(rig.neutral[points].copy())
-        self._spread = torch.from_numpy(np.maximum(spread, 0.02))
+        self.register_buffer("_shapes", torch.from_numpy(rig.shapes[list(LIPS)][:, points].copy()))
+        self.register_buffer("_neutral", torch.from_numpy(rig.neutral[points].copy()))
+        self.register_buffer("_spread", torch.from_numpy(np.maximum(spread, 0.02)))
 
     def geometry(self, lips: Tensor) -> Tensor:
         """Gap, width and jaw drop ``[..., 3]`` that lips ``[..., 29]`` give the mean face."""
@@ -185,7 +193,7 @@ class RefinementLoss:
             "sync": self.sync(refined, batch.sound),
         }
 
-    def __call__(self, refined: Tensor, batch: Batch) -> Tensor:
+    def forward(self, refined: Tensor, batch: Batch) -> Tensor:
         """The sum of the parts by their weights."""
         s, parts = self.settings, self.parts(refined, batch)
         return (
@@ -214,6 +222,7 @@ def run(
 ) -> EmotionalResidue:  # fmt: skip
     """Train on the clips of split ``train``; ``val`` is looked at as training goes."""
     taught, rest = ([e for e in examples if e.talk.split == split] for split in ("train", "val"))
+    need(len(taught), len(rest))
     crops, held_crops = Crops(taught, settings), Crops(rest, settings)
     torch.manual_seed(settings.schedule.seed)
     network = EmotionalResidue(hidden=settings.hidden)
@@ -222,15 +231,17 @@ def run(
     looks = [held_crops(64, np.random.default_rng([1, i])) for i in range(4)]
 
     def step(wrapped: nn.Module, rng: np.random.Generator, device: torch.device) -> Tensor:
-        batch = crops(settings.batch, rng)
+        loss.to(device)
+        batch = crops(settings.batch, rng).to(device)
         now = batch.neutral[:, BEFORE : BEFORE + settings.frames]
         return loss((now + wrapped(batch.neutral, batch.mel, batch.emotion)).clamp(0, 1), batch)
 
     def held(mean: nn.Module, device: torch.device) -> float:
         assert isinstance(mean, EmotionalResidue)
         with torch.inference_mode():
-            parts = [loss.parts(mean.refine(b.neutral, b.mel, b.emotion), b) for b in looks]
-            plain = [loss.parts(b.neutral[:, BEFORE : BEFORE + settings.frames], b) for b in looks]
+            batches = [look.to(device) for look in looks]
+            parts = [loss.parts(mean.refine(b.neutral, b.mel, b.emotion), b) for b in batches]
+            plain = [loss.parts(b.neutral[:, BEFORE : BEFORE + settings.frames], b) for b in batches]
         for name, values in (("refined", parts), ("Audio2BS", plain)):
             log(f"  val, {name}: " + ", ".join(f"{k} {np.mean([float(p[k]) for p in values]):.3f}" for k in parts[0]))
         s = settings
@@ -238,7 +249,7 @@ def run(
                  "correlation": s.correlation_weight, "sync": s.sync_weight}  # fmt: skip
         return float(np.mean([sum(share[k] * float(p[k]) for k in p) for p in parts]))
 
-    trained = train(cast(nn.Module, network), step, held, settings.schedule, work, log, until)
+    trained = train(cast(nn.Module, network), step, held, settings.schedule, work, log, until, str(settings))
     assert isinstance(trained, EmotionalResidue)
     return trained
 

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from magictalk.audio.features import MELS_PER_FRAME, SILENCE, features
 from magictalk.data.dataset import Dataset, Sample
 from magictalk.drive.audio2bs import RestGate
+from magictalk.errors import DatasetError
 from magictalk.face.rig import Rig, inner_lip_gap
 from magictalk.motion import ARKIT
 from magictalk.train.crops import fit
@@ -104,6 +105,15 @@ def gather(dataset: Path, *splits: str) -> list[Talk]:
     rig = Rig.load()
     talks = [talk_of(sample, rig) for split in splits for sample in Dataset(dataset, split)]
     return [talk for talk in talks if talk.seen.sum() >= 50]
+
+
+def need(taught: int, held: int) -> None:
+    """Raise DatasetError unless there are clips to learn from and others to look at."""
+    if not (taught and held):
+        raise DatasetError(
+            f"{taught} clips of split train and {held} of val last two seconds or more; expected some of both, so "
+            "build a dataset of more videos"
+        )
 
 
 def balance(kinds: Sequence[str], lengths: Sequence[int], shares: dict[str, float]) -> NDArray[np.float64]:
