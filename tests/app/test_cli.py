@@ -201,6 +201,7 @@ def test_bad_outputs(fails, files, tmp_path, command):
     fails(command, *inputs[command], "-o", tmp_path / "no" / names[command], says="no folder at")
     fails(command, *inputs[command], "-o", tmp_path / "out.doc", says="cannot write")
     fails(command, *inputs[command], "-o", f"/proc/{names[command]}", says="/proc")
+    fails(command, *inputs[command], "-o", tmp_path / (300 * "x" + names[command]), says="bytes")
     if os.geteuid():
         tmp_path.chmod(0o500)
         fails(command, *inputs[command], "-o", tmp_path / names[command], says=str(tmp_path))

@@ -9,13 +9,19 @@ from pathlib import Path
 
 from magictalk.errors import OptionError
 
+LONGEST_NAME = 240
+"""Bytes of a name: what file systems take, less what names of unfinished files add."""
+
 
 def check_free(path: Path, overwrite: bool) -> None:
     """Make sure that a file can be written under this name.
 
     Raises:
-        OptionError: when it is a folder, exists and may not be replaced, or its folder is missing or shut.
+        OptionError: when it is a folder, exists and may not be replaced, has too long a name, or its folder is missing
+            or shut.
     """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise OptionError(f"the output's name has {len(os.fsencode(path.name))} bytes; expected {LONGEST_NAME} or fewer")
     if path.is_dir():
         raise OptionError(f"{path} is a folder; expected a file name")
     if path.exists() and not overwrite:
