@@ -180,8 +180,8 @@ def diffusion_loss(
 ) -> Tensor:
     """Equation 4 on a batch, each condition dropped with a probability (equation 5).
 
-    Errors count by how much they matter to the motion: at a step by 1 / alpha, so that no noise level is left untaught,
-    and both as whitened values and as motion.
+    Unlike the paper's, errors count by how much they matter to the motion: at a step by 1 over alpha's product, so that
+    no noise level is left untaught, and both as whitened values and as motion.
     """
     clean = plain.normalise(torch.from_numpy(batch.motion).to(device))
     noise = torch.randn_like(clean)
