@@ -6,6 +6,7 @@ magictalk.animate("me.png", "hello.wav").save("out.mp4")
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,51 +42,33 @@ _SLACK_FRAMES = 12
 """A motion file may end this much before the sound; its last frame is held."""
 
 
-class Animation:
-    """A talking portrait that is made while it is read. Make one with :func:`animate`.
+class MadeVideo(ABC):
+    """A video that is made while it is read.
+
+    Args:
+        speech: what is heard; None is silence.
+        frame_size: ``(width, height)`` in pixels, both even.
+        frame_count: frames expected.
+        fingerprint: what the frames depend on, asked for when it is saved; only the same job is gone on with.
 
     Attributes:
-        portrait: who.
-        speech: what is heard; None is silence, and the motion decides the length.
-        frame_size: ``(width, height)`` of the video in pixels, both even.
-        frame_count: frames expected; an estimate where a file does not state its length, None where nothing does.
         resume_hint: after :meth:`save` ended in an error: how to go on from what is kept; None when nothing is.
     """
 
     def __init__(
         self,
-        portrait: Portrait,
         speech: Speech | None,
-        motions: Callable[[], Iterator[Motion]],
-        *,
         frame_size: tuple[int, int],
         frame_count: int | None,
-        label: bool = False,
         fingerprint: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        self.portrait, self.speech = portrait, speech
-        self.frame_size, self.frame_count = frame_size, frame_count
+        self.speech, self.frame_size, self.frame_count = speech, frame_size, frame_count
         self.resume_hint: str | None = None
-        self._motions, self._label, self._fingerprint = motions, label, fingerprint
+        self._fingerprint = fingerprint
 
-    def motions(self) -> Iterator[Motion]:
-        """The motion in chunks of at most 50 frames, from the beginning at each call."""
-        return self._motions()
-
+    @abstractmethod
     def frames(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Frames from number ``start`` on, uint8 RGB ``[H, W, 3]``, made one at a time."""
-        for frame in self._render(mix.skip(self.motions(), start)):
-            if self._label:
-                from magictalk.video import label
-
-                label(frame)
-            yield frame
-
-    @cached_property
-    def _render(self) -> RigRender:
-        from magictalk.render.rig import RigRender
-
-        return RigRender(self.portrait, self.frame_size)
 
     def save(
         self, path: str | Path, *, overwrite: bool = False, resume: bool = False, progress: Progress | None = None
@@ -121,6 +104,52 @@ class Animation:
         finally:
             self.resume_hint = writer.resume_hint
         return Path(path)
+
+
+class Animation(MadeVideo):
+    """A talking portrait that is made while it is read. Make one with :func:`animate`.
+
+    Attributes:
+        portrait: who.
+        speech: what is heard; None is silence, and the motion decides the length.
+        frame_size: ``(width, height)`` of the video in pixels, both even.
+        frame_count: frames expected; an estimate where a file does not state its length, None where nothing does.
+        resume_hint: after :meth:`save` ended in an error: how to go on from what is kept; None when nothing is.
+    """
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        speech: Speech | None,
+        motions: Callable[[], Iterator[Motion]],
+        *,
+        frame_size: tuple[int, int],
+        frame_count: int | None,
+        label: bool = False,
+        fingerprint: Callable[[], dict[str, str]] = dict,
+    ) -> None:
+        super().__init__(speech, frame_size, frame_count, fingerprint)
+        self.portrait = portrait
+        self._motions, self._label = motions, label
+
+    def motions(self) -> Iterator[Motion]:
+        """The motion in chunks of at most 50 frames, from the beginning at each call."""
+        return self._motions()
+
+    def frames(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames from number ``start`` on, uint8 RGB ``[H, W, 3]``, made one at a time."""
+        for frame in self._render(mix.skip(self.motions(), start)):
+            if self._label:
+                from magictalk.video import label
+
+                label(frame)
+            yield frame
+
+    @cached_property
+    def _render(self) -> RigRender:
+        from magictalk.render.rig import RigRender
+
+        return RigRender(self.portrait, self.frame_size)
 
 
 def animate(

@@ -117,7 +117,7 @@ def test_a_small_net_learns_the_whole_recipe(rig: Rig, tmp_path: Path, monkeypat
     examples = [_example(rig, i) for i in range(4)] + [_example(rig, 9, split="val")]
     torch.set_num_threads(2)
     network = audio2bs.train(settings, examples, list(utterances(4, 0)), rig, tmp_path, lines.append)
-    loss = LipLoss(rig, scale_of(examples, balance := audio2bs.balance(examples)))
+    loss = LipLoss(rig, scale_of(examples, balance := audio2bs.shares_of(examples)))
     scores = audio2bs.correlations(audio2bs.predict(network, loss, examples[-1]), examples[-1], 0.0)
     assert balance.sum() == pytest.approx(1)
     assert scores[0] > 0.5

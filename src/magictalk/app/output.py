@@ -21,7 +21,7 @@ def check_free(path: Path, overwrite: bool) -> None:
             or shut.
     """
     if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise OptionError(f"the output's name has {len(os.fsencode(path.name))} bytes; expected {LONGEST_NAME} or fewer")
+        raise OptionError(f"the output's name has more than {LONGEST_NAME} bytes; choose a shorter one")
     if path.is_dir():
         raise OptionError(f"{path} is a folder; expected a file name")
     if path.exists() and not overwrite:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -196,6 +196,8 @@ class RayRunner:
     """
 
     def __init__(self, address: str, workers: int) -> None:
+        # or a thread of Ray Data that outlives the cluster by a moment would start another, and its end would be ours
+        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         try:
             import ray
             import ray.data
@@ -236,21 +238,24 @@ class RayRunner:
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it would print a page for each such item
         many = 1 if alone else max(1, min(int(ray.cluster_resources()["CPU"]), len(items)))
-        rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+        table = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
         pool = ActorPoolStrategy(size=many, max_tasks_in_flight_per_actor=1)
         with warnings.catch_warnings():  # that max_task_retries will get another place: Ray 2.60 knows no other yet
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            done = rows.map(
+            done = table.map(
                 cast(Any, _RayWorker), fn_constructor_args=(factory,), compute=pool, num_cpus=1,
                 max_restarts=-1, max_task_retries=0, runtime_env={"env_vars": _ONE_THREAD},
             )  # fmt: skip
+        rows = cast(Generator[dict[str, Any], None, None], iter(done.iter_rows()))
         try:
-            for row in done.iter_rows():
+            for row in rows:
                 if row["error"] is not None:
                     raise row["error"]
                 yield
         except RayError as error:
             raise DatasetError(_cannot_start(f"Ray: {_first_line(error)}")) from error
+        finally:
+            rows.close()  # which ends the work that is still under way
 
 
 class _RayWorker:

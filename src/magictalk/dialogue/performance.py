@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from magictalk.animation import MadeVideo, animate
 from magictalk.dialogue.listening import Listening, seats
-from magictalk.dialogue.script import LARGEST_SEED, Script
+from magictalk.dialogue.script import Script
 from magictalk.dialogue.stage import SHORTEST_SHOT, Layout, Pose, Shots, SideBySide, Stage, cuts_of, frame_portraits
 from magictalk.dialogue.subtitles import Burner, cues_of
 from magictalk.dialogue.turns import GAP, Turn, length, track, turns_of
+from magictalk.drive.idle import LARGEST_SEED
 from magictalk.errors import DialogueError, OptionError, PortraitError
 from magictalk.motion import FPS, Motion
 from magictalk.portrait import Portrait
 from magictalk.style import Style
 
 if TYPE_CHECKING:
-    from magictalk.animation import Animation, Drive, Progress
+    from magictalk.animation import Animation, Drive
+    from magictalk.speech import Speech
 
 HEIGHT = 512
 """Pixels of a picture's height unless told otherwise."""
@@ -37,7 +40,7 @@ _MOOD_KEPT = 0.3
 """How much of a line's mood stays on the face until the next."""
 
 
-class Dialogue:
+class Dialogue(MadeVideo):
     """A dialogue that is made while it is read. Make one with :func:`perform`.
 
     Attributes:
@@ -60,10 +63,11 @@ class Dialogue:
         label: bool,
         fingerprint: dict[str, str],
     ) -> None:
-        self.turns, self.cues, self.speech = turns, cues_of(turns), track(turns)
-        self.frame_size, self.frame_count = stage.frame_size, length(turns)
-        self.resume_hint: str | None = None
-        self._stage, self._parts, self._label, self._fingerprint = stage, parts, label, fingerprint
+        super().__init__(track(turns), stage.frame_size, length(turns), lambda: fingerprint)
+        self.speech: Speech
+        self.frame_count: int
+        self.turns, self.cues = turns, cues_of(turns)
+        self._stage, self._parts, self._label = stage, parts, label
         self._burn = Burner(self.cues, self.frame_size, font) if burn else None
 
     def motions(self) -> list[Iterator[Motion]]:
@@ -82,30 +86,6 @@ class Dialogue:
             if self._burn:
                 self._burn(frame, number)
             yield frame
-
-    def save(
-        self, path: str | Path, *, overwrite: bool = False, resume: bool = False, progress: Progress | None = None
-    ) -> Path:
-        """Write the video; arguments and errors as for :meth:`magictalk.Animation.save`."""
-        from magictalk.video import VideoWriter
-
-        writer = VideoWriter(
-            path,
-            fps=FPS,
-            sound=self.speech.sound,
-            fingerprint=self._fingerprint,
-            resume=resume,
-            overwrite=overwrite,
-        )
-        try:
-            with writer:
-                for done, frame in enumerate(self.frames(writer.done_frames), writer.done_frames + 1):
-                    writer.write(frame)
-                    if progress:
-                        progress(done, self.frame_count)
-        finally:
-            self.resume_hint = writer.resume_hint
-        return Path(path)
 
 
 def perform(
@@ -139,8 +119,6 @@ def perform(
         DialogueError: when the script, or a file that it names, cannot be used.
         OptionError: when a value is out of its range.
     """
-    from magictalk.animation import animate
-
     if layout not in ("side-by-side", "shots"):
         raise OptionError(f"layout is {layout!r}; expected side-by-side or shots")
     if not 0 <= seed <= LARGEST_SEED:

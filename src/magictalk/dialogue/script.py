@@ -29,13 +29,13 @@ from pydantic import (
     model_validator,
 )
 
+from magictalk.drive.idle import LARGEST_SEED
 from magictalk.errors import DialogueError, MagicTalkError
 from magictalk.style import Style
 
 MOST_CHARACTERS = 8
 LONGEST_PAUSE = 3600.0
 """Seconds."""
-LARGEST_SEED = 2**32 - 1
 VOICES = "en+f3", "en+m3", "en+f5", "en+m7", "en+f1", "en+m1", "en+f4", "en+m5"
 """What characters who state no voice get, in their order: each another one."""
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.audio.features import MELS, MELS_PER_FRAME, SAMPLE_RATE, SILENCE, Features
+from magictalk.drive.idle import LARGEST_SEED
 from magictalk.drive.lips import LipDrive
 from magictalk.drive.mix import aligned
 from magictalk.errors import OptionError
@@ -44,7 +45,6 @@ STEPS = 10
 """Denoising steps that drives use by default."""
 MOST_GUIDANCE = 10.0
 STEPS_RANGE = 4, 1000
-LARGEST_SEED = 2**32 - 1
 BLEND_FRAMES = 8
 """Frames over which a window's start is eased onto the end of the one before."""
 LID_REACH, LID_TREMBLE = 2, 0.15
@@ -379,9 +379,9 @@ class EmoDiffDrive:
         state[len(ARKIT) :] = 0  # the head begins as in the picture
         begun = False
         for start, audio, frames in _audio_windows(chunks, n):
-            style = self._style_frames((start + n // 2) / FPS, rng)
-            motion = self._sample(state, style, audio, generator, (start + n // 2) / FPS)
-            motion = _eased(motion, state, self.blend)
+            condition = self._condition(state, (start + n // 2) / FPS, rng)
+            x = self.network.sample(condition, torch.from_numpy(audio)[None], generator, self.guidance, self.steps)
+            motion = _eased(self.network.denormalise(x)[0].numpy(), state, self.blend)
             yield motion[begun:frames]
             begun, state = True, motion[-1]
 
@@ -394,23 +394,19 @@ class EmoDiffDrive:
             face = self.style.frames[rng.integers(0, len(self.style.frames), STYLE_FRAMES)]
         return np.concatenate([face, drawn[:, len(ARKIT) :]], 1).astype(np.float32)
 
-    def _sample(
-        self, state: NDArray[np.float32], style: NDArray[np.float32], audio: NDArray[np.float32],
-        generator: torch.Generator, second: float,
-    ) -> NDArray[np.float32]:  # fmt: skip
+    def _condition(self, state: NDArray[np.float32], second: float, rng: np.random.Generator) -> Tensor:
+        """Lines 5 to 9 and 13: what a window is told ``[1, N, 59]`` of the motion it starts from and of the style."""
         network = self.network
-        given, drawn = (network.describe(torch.from_numpy(x)) for x in (state[None], style[None]))
-        kind, start = network.config["style"], network.config["start"]
+        kind, frames = network.config["style"], network.config["frames"]
+        given, drawn = (network.describe(torch.from_numpy(x)[None]) for x in (state, self._style_frames(second, rng)))
         c = positional_condition(
-            network.config["frames"], given if start else None, drawn if kind == "positional" else None, like=given
+            frames, given if network.config["start"] else None, drawn if kind == "positional" else None, like=given
         )
         if kind == "label":
-            code = nn.functional.one_hot(
-                torch.tensor(nearest_emotion(self.style.expression([second])[0])), len(EMOTIONS)
-            ).to(c)
-            c = torch.cat([c, code.expand(*c.shape[:2], -1)], -1)
-        x = network.sample(c, torch.from_numpy(audio)[None], generator, self.guidance, self.steps)
-        return np.asarray(network.denormalise(x)[0].numpy(), np.float32)
+            label = nearest_emotion(self.style.expression([second])[0])
+            code = nn.functional.one_hot(torch.tensor(label), len(EMOTIONS)).to(c)
+            c = torch.cat([c, code.expand(1, frames, -1)], -1)
+        return c
 
 
 def steady(values: NDArray[np.float32]) -> NDArray[np.float32]:

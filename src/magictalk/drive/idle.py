@@ -25,6 +25,9 @@ CHUNK_FRAMES = 50
 AHEAD_FRAMES = 5
 """Loudness this far ahead shapes a frame: heads and brows rise with a stress, not after it."""
 
+LARGEST_SEED = 2**32 - 1
+"""What any generator of random numbers takes."""
+
 NECK = np.array([0.0, -0.9, -1.35])
 """Where the skull sits on the neck, face space."""
 _AT = {name: i for i, name in enumerate(ARKIT)}

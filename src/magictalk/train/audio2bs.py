@@ -32,6 +32,7 @@ from magictalk.face.rig import Rig
 from magictalk.metrics.functional.lips import delay, find_offset, pearson
 from magictalk.train.crops import RealCrops, SpokenCrops, fit
 from magictalk.train.lips import Example, LipLoss, example_of, measure, normalise, scale_of
+from magictalk.train.sequences import balance
 
 SHARES = {"people": 0.55, "generated": 0.35, "one": 0.1}
 """How much of training each kind of clip makes: 300 clips of one speaker must not drown the others."""
@@ -192,14 +193,9 @@ def correlations(predicted: NDArray[np.float32], example: Example, offset_s: flo
     )
 
 
-def balance(examples: Sequence[Example]) -> NDArray[np.float64]:
-    """Probability of each clip: by length to the 0.7, kinds in ``SHARES``."""
-    shares = np.array([len(e.seen) ** 0.7 for e in examples])
-    for kind, share in SHARES.items():
-        of_kind = np.array([e.kind == kind for e in examples])
-        if of_kind.any():
-            shares[of_kind] *= share / shares[of_kind].sum()
-    return shares / shares.sum()
+def shares_of(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Probability of each clip."""
+    return balance([e.kind for e in examples], [len(e.seen) for e in examples], SHARES)
 
 
 def gather(dataset: Path) -> list[Example]:
@@ -238,13 +234,13 @@ def train(
         return weights.load(Audio2BS, work / name)
 
     def loss_of(chosen: Sequence[Example]) -> LipLoss:
-        scale = scale_of(chosen, balance(chosen))
+        scale = scale_of(chosen, shares_of(chosen))
         for example in chosen:
             example.targets = normalise(example, scale, rest)
         return LipLoss(rig, scale)
 
     def member(chosen: Sequence[Example], loss: LipLoss) -> Audio2BS:
-        return train_member(settings, start, chosen, RealCrops(chosen, balance(chosen), rng), spoken, loss, log)
+        return train_member(settings, start, chosen, RealCrops(chosen, shares_of(chosen), rng), spoken, loss, log)
 
     def report(network: Audio2BS, loss: LipLoss) -> None:
         scores = [correlations(predict(network, loss, e), e, e.offset_s) for e in held]

@@ -11,7 +11,6 @@ to keep the style of three frames while it talks.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from magictalk.drive.emodiff import (
 from magictalk.errors import MagicTalkError
 from magictalk.motion import ARKIT
 from magictalk.style import ACTION_UNITS, EMOTIONS, lay_over, lopsided, units, variant
-from magictalk.train.loop import Schedule, train
+from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.sequences import Talk, balance, gather, mirror, need
 
 LEAST_SPREAD = 0.01
@@ -271,18 +270,12 @@ def run(
 
 def main() -> None:
     """Parse, gather, train, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder made by magictalk data build")
-    parser.add_argument("--work", type=Path, required=True, help="state and losses; a run that broke off goes on there")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
-    parser.add_argument("--steps", type=int, default=Settings().schedule.steps)
+    parser = command_line(__doc__, Settings().schedule.steps)
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--hidden", type=int, default=Settings.hidden, help="width of the transformer")
     parser.add_argument("--layers", type=int, default=Settings.layers)
     parser.add_argument("--style", choices=("positional", "label", "none"), default="positional")
     parser.add_argument("--no-start", action="store_true", help="without the initial state (ablation)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     schedule = Schedule(options.steps, 4e-4, seed=options.seed)

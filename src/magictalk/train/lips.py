@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from magictalk.data.dataset import Sample
 from magictalk.data.voices import VISEMES
@@ -66,15 +66,19 @@ def measure(points: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.stack([inner_lip_gap(points), mouth_width(points), jaw_drop(points)], -1).astype(np.float32)
 
 
+def kind_of(sample: Sample) -> str:
+    """``"one"`` (the speaker of whom there are 300 clips), ``"generated"``, or ``"people"``."""
+    generated = sample.record.licence == "generated"
+    return {"grid_s1": "one"}.get(sample.record.identity, "generated" if generated else "people")
+
+
 def example_of(sample: Sample) -> Example:
     """What training keeps of a clip of the dataset, without targets yet."""
     meshes = sample.pose.to_face(sample.landmarks)
-    record = sample.record
-    kind = {"grid_s1": "one"}.get(record.identity, "generated" if record.licence == "generated" else "people")
     return Example(
         sample.key,
-        kind,
-        record.split,
+        kind_of(sample),
+        sample.record.split,
         sample.samples,
         sample.seen,
         measure(meshes),
@@ -132,29 +136,39 @@ def normalise(example: Example, scale: Scale, rest: NDArray[np.float32]) -> NDAr
     return np.concatenate([target, z, points.reshape(len(points), -1)], 1).astype(np.float32)
 
 
-class LipLoss:
+class LipShape(nn.Module):
+    """What lip coefficients do to the mean face, for losses to flow through."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__()
+        place = {p: i for i, p in enumerate(POINTS)}
+        self._pairs = [(place[a], place[b]) for a, b in ((13, 14), (61, 291), (1, 152))]
+        self._shapes: Tensor
+        self._neutral: Tensor
+        self.register_buffer("_shapes", torch.from_numpy(rig.shapes[list(LIPS)][:, list(POINTS)].copy()))
+        self.register_buffer("_neutral", torch.from_numpy(rig.neutral[list(POINTS)].copy()))
+
+    def mesh(self, coefficients: Tensor) -> Tensor:
+        """``POINTS`` of the mean face ``[..., P, 3]`` from coefficients ``[..., 29]``."""
+        return self._neutral + torch.einsum("...k,kpd->...pd", coefficients, self._shapes)
+
+    def geometry(self, mesh: Tensor) -> Tensor:
+        """Gap, width and jaw drop ``[..., 3]`` of ``mesh [..., P, 3]``."""
+        distances = [((mesh[..., a, :] - mesh[..., b, :]) ** 2).sum(-1) for a, b in self._pairs]
+        return torch.sqrt(torch.stack(distances, -1) + 1e-6)
+
+
+class LipLoss(LipShape):
     """Losses on coefficients ``[B, T, 29]`` through the rig: positions, motion, correlation, closures."""
 
     def __init__(self, rig: Rig, scale: Scale) -> None:
-        place = {p: i for i, p in enumerate(POINTS)}
-        self._pairs = [(place[a], place[b]) for a, b in ((13, 14), (61, 291), (1, 152))]
-        self._shapes = torch.from_numpy(rig.shapes[list(LIPS)][:, list(POINTS)].copy())
-        self._neutral = torch.from_numpy(rig.neutral[list(POINTS)].copy())
+        super().__init__(rig)
         self._std = torch.from_numpy(scale.std.astype(np.float32))
         self._points_rms = scale.points_rms
         self._axes = torch.tensor([1.0, 1.0, 0.3]).repeat(len(POINTS))
         rest = self.geometry(self._neutral)
         rest[0] = 0.0
         self._visemes = torch.tensor([SHAPES[v] for v in VISEMES]) + rest
-
-    def mesh(self, coefficients: Tensor) -> Tensor:
-        """``POINTS`` of the mean face ``[B, T, P, 3]``."""
-        return self._neutral + torch.einsum("btk,kpd->btpd", coefficients, self._shapes)
-
-    def geometry(self, mesh: Tensor) -> Tensor:
-        """Gap, width and jaw drop ``[..., 3]`` of ``mesh [..., P, 3]``."""
-        distances = [((mesh[..., a, :] - mesh[..., b, :]) ** 2).sum(-1) for a, b in self._pairs]
-        return torch.sqrt(torch.stack(distances, -1) + 1e-6)
 
     def real(self, coefficients: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
         """Loss on tracked clips: ``targets [B, T, 6 + 3 P]`` of :func:`normalise`, ``seen [B, T]``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
 import csv
 import json
 import math
@@ -98,8 +100,6 @@ def train(
         MissingDependencyError: when accelerate is not installed.
         OptionError: when the work folder holds a run with other settings.
     """
-    import copy
-
     from tqdm import tqdm
 
     work.mkdir(parents=True, exist_ok=True)
@@ -137,6 +137,18 @@ def train(
             _keep(work, settings, plain, mean, optimiser, step, points)
     bar.close()
     return mean.eval().cpu()
+
+
+def command_line(description: str | None, steps: int) -> argparse.ArgumentParser:
+    """What every recipe that uses the loop is told on the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder made by magictalk data build")
+    parser.add_argument("--work", type=Path, required=True, help="state and losses; a run that broke off goes on there")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    return parser
 
 
 def hash_of(seed: int, step: int) -> int:

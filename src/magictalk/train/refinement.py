@@ -10,7 +10,6 @@ lips must belong to the sound in its eyes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +30,12 @@ from magictalk.face.rig import Rig
 from magictalk.style import lay_over
 from magictalk.sync import SyncExpert
 from magictalk.train.emodiff import any_expression, path_of
-from magictalk.train.loop import Schedule, train
+from magictalk.train.lips import LipShape
+from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.sequences import Talk, balance, need, talk_of
 
 SHARES = {"people": 0.6, "generated": 0.25, "one": 0.15}
 """How much of training each kind of clip makes."""
-_PAIRS = ((13, 14), (61, 291), (1, 152))
-"""Mesh points whose distances are gap, width and jaw drop."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Settings:
     hidden: int = 128
     batch: int = 32
     expressive: float = 0.8
-    coefficient_weight: float = 1.0
+    coefficients_weight: float = 1.0
     geometry_weight: float = 1.0
     correlation_weight: float = 1.0
     sync_weight: float = 0.3
@@ -141,7 +139,7 @@ def _starts(example: Example, frames: int) -> NDArray[np.int64]:
     return np.flatnonzero(good)
 
 
-class RefinementLoss(nn.Module):
+class RefinementLoss(LipShape):
     """How far refined lips are from real ones, and how little they belong to the sound.
 
     Args:
@@ -152,23 +150,11 @@ class RefinementLoss(nn.Module):
     """
 
     def __init__(self, expert: SyncExpert, rig: Rig, settings: Settings, spread: NDArray[np.float32]) -> None:
-        super().__init__()
+        super().__init__(rig)
         self.settings = settings
         self._expert = expert.eval().requires_grad_(False)
-        self._shapes: Tensor
-        self._neutral: Tensor
         self._spread: Tensor
-        points = sorted({p for pair in _PAIRS for p in pair})
-        self._pairs = [(points.index(a), points.index(b)) for a, b in _PAIRS]
-        self.register_buffer("_shapes", torch.from_numpy(rig.shapes[list(LIPS)][:, points].copy()))
-        self.register_buffer("_neutral", torch.from_numpy(rig.neutral[points].copy()))
         self.register_buffer("_spread", torch.from_numpy(np.maximum(spread, 0.02)))
-
-    def geometry(self, lips: Tensor) -> Tensor:
-        """Gap, width and jaw drop ``[..., 3]`` that lips ``[..., 29]`` give the mean face."""
-        mesh = self._neutral + torch.einsum("...k,kpd->...pd", lips, self._shapes)
-        squares = [((mesh[..., a, :] - mesh[..., b, :]) ** 2).sum(-1) for a, b in self._pairs]
-        return torch.sqrt(torch.stack(squares, -1) + 1e-6)
 
     def sync(self, lips: Tensor, sound: Tensor) -> Tensor:
         """L_sync: binary cross entropy of the expert's cosine similarity, all pairs belonging together."""
@@ -177,7 +163,7 @@ class RefinementLoss(nn.Module):
     def parts(self, refined: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Each part on lips ``[B, L, 29]``."""
         coefficients = ((refined - batch.lips) / self._spread).abs().mean()
-        ours, real = self.geometry(refined), self.geometry(batch.lips)
+        ours, real = (self.geometry(self.mesh(lips)) for lips in (refined, batch.lips))
         scale = real.flatten(0, 1).std(0).clamp(min=1e-3)
         near = 1 + 2 * torch.exp(-real[..., :1] / 0.02)  # a closure missed is seen at once
         place = (((ours - real) / scale).abs() * near).mean()
@@ -193,15 +179,13 @@ class RefinementLoss(nn.Module):
             "sync": self.sync(refined, batch.sound),
         }
 
-    def forward(self, refined: Tensor, batch: Batch) -> Tensor:
+    def weigh(self, parts: dict[str, Tensor]) -> Tensor:
         """The sum of the parts by their weights."""
-        s, parts = self.settings, self.parts(refined, batch)
-        return (
-            s.coefficient_weight * parts["coefficients"]
-            + s.geometry_weight * parts["geometry"]
-            + s.correlation_weight * parts["correlation"]
-            + s.sync_weight * parts["sync"]
-        )
+        return torch.stack([getattr(self.settings, f"{name}_weight") * value for name, value in parts.items()]).sum()
+
+    def forward(self, refined: Tensor, batch: Batch) -> Tensor:
+        """The loss of lips ``[B, L, 29]``."""
+        return self.weigh(self.parts(refined, batch))
 
 
 def gather(dataset: Path, drive: Audio2BSDrive, *splits: str) -> list[Example]:
@@ -244,10 +228,7 @@ def run(
             plain = [loss.parts(b.neutral[:, BEFORE : BEFORE + settings.frames], b) for b in batches]
         for name, values in (("refined", parts), ("Audio2BS", plain)):
             log(f"  val, {name}: " + ", ".join(f"{k} {np.mean([float(p[k]) for p in values]):.3f}" for k in parts[0]))
-        s = settings
-        share = {"coefficients": s.coefficient_weight, "geometry": s.geometry_weight,
-                 "correlation": s.correlation_weight, "sync": s.sync_weight}  # fmt: skip
-        return float(np.mean([sum(share[k] * float(p[k]) for k in p) for p in parts]))
+        return float(np.mean([float(loss.weigh(part)) for part in parts]))
 
     trained = train(cast(nn.Module, network), step, held, settings.schedule, work, log, until, str(settings))
     assert isinstance(trained, EmotionalResidue)
@@ -256,14 +237,8 @@ def run(
 
 def main() -> None:
     """Parse, gather, train, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder made by magictalk data build")
-    parser.add_argument("--work", type=Path, required=True, help="state and losses; a run that broke off goes on there")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the weights")
-    parser.add_argument("--steps", type=int, default=Settings().schedule.steps)
+    parser = command_line(__doc__, Settings().schedule.steps)
     parser.add_argument("--rate", type=float, default=Settings().schedule.rate)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings = Settings(schedule=Schedule(options.steps, options.rate, seed=options.seed, precision="no"))

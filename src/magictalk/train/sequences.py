@@ -17,6 +17,7 @@ from magictalk.errors import DatasetError
 from magictalk.face.rig import Rig, inner_lip_gap
 from magictalk.motion import ARKIT
 from magictalk.train.crops import fit
+from magictalk.train.lips import kind_of
 
 CLOSED_GAP = 0.05
 """Inter-ocular distances between the inner lips below which speech is closing them."""
@@ -54,12 +55,6 @@ class Talk:
 
     def __len__(self) -> int:
         return len(self.motion)
-
-
-def kind_of(sample: Sample) -> str:
-    """``"one"``, ``"generated"`` or ``"people"``."""
-    generated = sample.record.licence == "generated"
-    return {"grid_s1": "one"}.get(sample.record.identity, "generated" if generated else "people")
 
 
 def talk_of(sample: Sample, rig: Rig) -> Talk:
