@@ -61,7 +61,7 @@ def read_clips(options: argparse.Namespace) -> list[Sample]:
     return list(Dataset(options.data, options.split))[: options.clips]
 
 
-def motion_of(drive: EmoDiffDrive, samples: NDArray[np.float32]) -> Motion:
+def motion_of(drive: EmoDiffDrive | Audio2BSDrive, samples: NDArray[np.float32]) -> Motion:
     """All that a drive makes of sound ``[N]`` at 16 kHz."""
     return Motion.concatenate(list(drive.stream(iter([samples]))))
 

@@ -53,9 +53,21 @@ def test_every_frame_sees_its_own_eight(reference: np.ndarray) -> None:
         for t in range(frames):
             alone = network(lips[:, t : t + WINDOW], mel[:, 4 * t : 4 * (t + WINDOW)], emotion[:, t : t + 1])
             assert torch.allclose(alone[:, 0], whole[:, t], atol=1e-6)
-        refined = network.refine(lips, mel, emotion)
-    assert torch.allclose(refined, (lips[:, BEFORE:-AFTER] + whole).clamp(0, 1))
+        assert torch.allclose(sum(network.parts(lips, mel, emotion)), whole)
     assert whole.std() > 0
+
+
+def test_of_the_jaw_both_networks_have_a_say() -> None:
+    network, jaw = _random(), LIPS.index(ARKIT.index("jawOpen"))
+    torch.nn.init.normal_(network.shown.weight, 0, 0.1)
+    lips, mel, emotion = torch.rand(1, 20, len(LIPS)), torch.randn(1, 80, 80), torch.rand(1, 13, 8, 52)
+    with torch.inference_mode():
+        shown, heard = network.parts(lips, mel, emotion)
+        refined = network.refine(lips, mel, emotion)
+    now, rest = lips[:, BEFORE:-AFTER], [i for i in range(len(LIPS)) if i != jaw]
+    assert torch.allclose(refined[..., rest], (now + shown + heard)[..., rest].clamp(0, 1))
+    halfway = (now + shown + (now + shown + heard)) / 2
+    assert torch.allclose(refined[..., jaw], halfway[..., jaw].clamp(0, 1), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=10)

@@ -204,10 +204,12 @@ def test_a_take_that_fails_leaves_its_clip_out_of_diversity(dataset, tmp_path, m
         name = "moody"
 
         def __call__(self, portrait, speech, seed=0):
-            if seed == 8 and Speech.frame_count(len(speech.samples())) == shortest:
+            seeds.append(seed)
+            if seed - 1 in seeds and Speech.frame_count(len(speech.samples())) == shortest:
                 raise VideoError("not today")
             return iter([portrait.image] * 12)
 
+    seeds: list[int] = []
     shortest = min(len(list(read_frames(path))) for path in unpacked(dataset, tmp_path))
     monkeypatch.setattr(module, "load_system", lambda name: Moody())
     found = benchmark(["moody"], dataset, tmp_path / "out", protocols=["self"], seed=7, seeds=2)
@@ -215,6 +217,8 @@ def test_a_take_that_fails_leaves_its_clip_out_of_diversity(dataset, tmp_path, m
     assert found.rows["self"][1].figures["SSIM"].n == 3
     failed = [note for note in found.notes if "failed" in note]
     assert len(failed) == 1 and "self/seed-8" in failed[0] and failed[0].endswith("not today")
+    # every video has a seed of its own, and its further takes the next ones
+    assert len(seeds) == len(set(seeds)) == 6 and {s + 1 for s in seeds[:3]} == set(seeds[3:])
 
 
 def test_other_options_need_another_folder(done, dataset):

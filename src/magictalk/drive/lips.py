@@ -31,6 +31,11 @@ BEFORE = WINDOW // 2
 AFTER = WINDOW - BEFORE - 1
 REFERENCE_FRAMES = 8
 """Frames that show the emotion."""
+EMPHASIS = 1.4
+"""Expressions are shown to the network so much stronger than asked for: it answers with half to four fifths of them."""
+JAW = LIPS.index(ARKIT.index("jawOpen"))
+JAW_TRUST = 0.5
+"""How much of what the network hears reaches the jaw. Of jaws both networks know as much, and their mean knows more."""
 
 
 class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -65,7 +70,12 @@ class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
         nn.init.zeros_(last.bias)
 
     def forward(self, neutral: Tensor, mel: Tensor, emotion: Tensor) -> Tensor:
-        """The residue in each frame but a window's ends, ``[B, L, 29]``.
+        """The residue in each frame but a window's ends, ``[B, L, 29]``; arguments as :meth:`parts`."""
+        shown, heard = self.parts(neutral, mel, emotion)
+        return shown + heard
+
+    def parts(self, neutral: Tensor, mel: Tensor, emotion: Tensor) -> tuple[Tensor, Tensor]:
+        """What of the residue an emotion shows whatever is said, and what it changes in how this is said.
 
         Args:
             neutral: ``[B, L + 7, 29]``, lips of Audio2BS.
@@ -77,14 +87,17 @@ class EmotionalResidue(ModelMixin, ConfigMixin):  # type: ignore[misc]
         heard = self.listen(windows.flatten(0, 1))[0][:, -1].unflatten(0, windows.shape[:2])
         felt = self.look(emotion.flatten(0, 1).mT).unflatten(0, emotion.shape[:2]).expand(-1, windows.shape[1], -1)
         now = neutral[:, BEFORE : BEFORE + windows.shape[1]]
-        # what the emotion's mean face shows, as far as the lips are free to show it
+        # that of the mean face, as far as the lips are free to show it
         shown = self.shown(emotion.mean(2)) * (1 - now)
-        return shown + self.residue(torch.cat([self.forget(heard), felt, now], -1))
+        return shown, self.residue(torch.cat([self.forget(heard), felt, now], -1))
 
     def refine(self, neutral: Tensor, mel: Tensor, emotion: Tensor) -> Tensor:
-        """Emotional lips ``[B, L, 29]``, 0..1: those of Audio2BS and the residue; arguments as :meth:`forward`."""
+        """Emotional lips ``[B, L, 29]``, 0..1: those of Audio2BS and the residue; arguments as :meth:`parts`."""
         now = neutral[:, BEFORE : neutral.shape[1] - AFTER]
-        return (now + self.forward(neutral, mel, emotion)).clamp(0, 1)
+        shown, heard = self.parts(neutral, mel, emotion)
+        trust = torch.ones(len(LIPS)).to(now)
+        trust[JAW] = JAW_TRUST
+        return (now + shown + trust * heard).clamp(0, 1)
 
 
 class LipDrive:
@@ -133,7 +146,7 @@ class LipDrive:
     def _refine(self, held: Heard, start: int, frames: int) -> Motion:
         """Motion of ``frames`` frames from number ``start`` on, whose windows begin with what is held."""
         over = self.style.expression((start + np.arange(frames)) / FPS)
-        emotion = lay_over(self.reference, over[:, None])  # [L, 8, 52]
+        emotion = lay_over(self.reference, (EMPHASIS * over).clip(max=1)[:, None])  # [L, 8, 52]
         last = frames + WINDOW - 1
         arrays = held.lips[:last], held.mel[: last * MELS_PER_FRAME], emotion
         with torch.inference_mode():

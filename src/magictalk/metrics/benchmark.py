@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -35,7 +36,6 @@ from magictalk.metrics.rules import RULES
 from magictalk.metrics.scoring import EVERY, Features, Scorer, Scores
 from magictalk.motion import FPS
 from magictalk.portrait import Portrait
-from magictalk.speech import Speech
 from magictalk.systems import System, load_system
 from magictalk.video import VideoWriter
 
@@ -76,7 +76,7 @@ def benchmark(
         limit: at most so many videos a protocol.
         weights: folder of networks that some figures need; see :mod:`magictalk.metrics.networks`.
         every: costly figures look at every so many frames.
-        seed: of the systems.
+        seed: added to the number that each video's name gives, for the systems.
         seeds: takes of each video, the first with ``seed``, each further one with the next number. All but the first
             are only tracked, for the figures of diversity.
         progress: told of the video at hand, videos done and videos in all.
@@ -238,7 +238,7 @@ class _Job:
     def _made(self, system: System, protocol: str, case: Case) -> Scores:
         path = self._output / "videos" / system.name / protocol / f"{case.key}.mp4"
         portrait = case.who.portrait(self._scorer.detector)
-        took = math.nan if path.is_file() else _film(path, system, portrait, case.says.speech(), self._seeds[0])
+        took = math.nan if path.is_file() else _film(path, system, portrait, case, self._seeds[0])
         real = None if case.real is None else case.real.footage()
         scores = self._scorer(Footage.open(path), real, Person.of(portrait))
         scores.values[SPEED] = took
@@ -250,18 +250,23 @@ class _Job:
         known = self._output / "results" / system.name / protocol / f"{case.key}.npz"
         if not known.is_file():
             if not path.is_file():
-                _film(path, system, case.who.portrait(self._scorer.detector), case.says.speech(), seed)
+                _film(path, system, case.who.portrait(self._scorer.detector), case, seed)
             known.parent.mkdir(parents=True, exist_ok=True)
             _save_features(known, self._scorer.movement(Footage.open(path)))
         return _load_features(known)
 
 
-def _film(path: Path, system: System, portrait: Portrait, speech: Speech, seed: int) -> float:
-    """Make a video; seconds that a second of it took."""
+def _film(path: Path, system: System, portrait: Portrait, case: Case, seed: int) -> float:
+    """Make a video, with a seed of its own: a system that draws how people act shall not draw one for all.
+
+    Returns:
+        Seconds that a second of it took.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    speech, own = case.says.speech(), (zlib.crc32(case.key.encode()) + seed) % 2**32
     began, frames = time.perf_counter(), 0
     with VideoWriter(path, fps=FPS, sound=speech.sound) as video:
-        for frame in system(portrait, speech, seed):
+        for frame in system(portrait, speech, own):
             video.write(frame)
             frames += 1
     return (time.perf_counter() - began) / (frames / FPS)
