@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -37,6 +37,7 @@ def test_at_the_overlaps_ends_one_segment_decides() -> None:
 cuts = st.integers(1, 12).flatmap(lambda n: st.tuples(st.integers(1, 60), st.just(n), st.integers(0, n - 1)))
 
 
+@settings(deadline=None)
 @given(cuts)
 def test_segments_cover_every_frame_and_end_with_the_video(cut: tuple[int, int, int]) -> None:
     segments = Segments(*cut)
@@ -47,6 +48,7 @@ def test_segments_cover_every_frame_and_end_with_the_video(cut: tuple[int, int, 
     assert all(s == segments.overlap for s in shared[:-1])
 
 
+@settings(deadline=None)
 @given(cuts, st.integers(1, 4))
 def test_fusion_is_the_weighted_sum_that_the_equations_give(cut: tuple[int, int, int], batch: int) -> None:
     """Against a matrix of every segment's weight in every frame, built segment by segment in float64."""
@@ -70,6 +72,7 @@ def test_fusion_is_the_weighted_sum_that_the_equations_give(cut: tuple[int, int,
     assert np.allclose(out, expected, atol=1e-5)
 
 
+@settings(deadline=None)
 @given(cuts, st.integers(1, 4))
 def test_frames_that_do_not_look_at_each_other_do_not_notice(cut: tuple[int, int, int], batch: int) -> None:
     latents = torch.randn(cut[0], 3, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,150 @@
+"""AnimateNet: how the face moves, and the outline it keeps (MAGIC-Talk, section 3.2).
+
+A clone of ReferenceNet's encoder in the manner of ControlNet: control layers take in pictures of the landmarks, one a
+frame, and of the contour, one a clip; convolutions that begin at zero hand the result to ReferenceNet's skip
+connections. Landmarks and contour have keys and values of their own in every cross-attention (equation 2).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from diffusers import ConfigMixin, ControlNetModel, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from magictalk.render.diffusion.attention import DecoupledAttention, Weights, cross_attentions, decouple
+from magictalk.render.diffusion.reference import ReferenceNet
+
+LANDMARKS, CONTOUR = "landmarks", "contour"
+"""Names of the conditions."""
+Control = tuple[tuple[Tensor, ...], Tensor]
+"""What is added to the skip connections, and to the middle: ``[B N, C, h, w]`` each."""
+
+
+class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """What landmarks and contour add to ReferenceNet's features; nothing, before training.
+
+    The defaults fit ReferenceNet's.
+
+    Args:
+        channels, layers, heads, width, latent_channels, groups: as in :class:`ReferenceNet`.
+        control_channels: of the layers that bring control pictures to the latents' size, halving it at each but one.
+        patch: sides, in latents, of what becomes one token of a control picture.
+        contour: False leaves the contour out (the paper's table 2).
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers: int = 2,
+        heads: int = 8,
+        width: int = 768,
+        latent_channels: int = 4,
+        groups: int = 32,
+        control_channels: tuple[int, ...] = (16, 32, 96, 256),
+        patch: int = 4,
+        contour: bool = True,
+    ) -> None:
+        super().__init__()
+        attending = len(channels) - 1
+        names = (LANDMARKS, CONTOUR) if contour else (LANDMARKS,)
+        net = ControlNetModel(
+            in_channels=latent_channels,
+            conditioning_channels=3 * len(names),
+            down_block_types=("CrossAttnDownBlock2D",) * attending + ("DownBlock2D",),
+            block_out_channels=channels,
+            layers_per_block=layers,
+            norm_num_groups=groups,
+            cross_attention_dim=width,
+            attention_head_dim=heads,
+            conditioning_embedding_out_channels=control_channels,
+        )
+        self.net = cast(nn.Module, net)
+        self.tokens = nn.ModuleDict({name: _Tokens(control_channels, width, patch) for name in names})
+        decouple(self.net, LANDMARKS, {name: width for name in names[1:]}, learned=True)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        landmarks: Tensor,
+        contour: Tensor,
+        weights: Weights | None = None,
+    ) -> Control:
+        """What is added to ReferenceNet's features.
+
+        Args:
+            latents: ``[B, C, N, h, w]``.
+            timestep: of the diffusion, one for all or one a video ``[B]``.
+            landmarks: pictures ``[B, 3, N, H, W]``, -1..1.
+            contour: a picture ``[B, 3, H, W]``, -1..1, the same in all frames.
+            weights: of the conditions, by name, times what was learned.
+        """
+        frames = latents.shape[2]
+        each = {LANDMARKS: landmarks.transpose(1, 2).flatten(0, 1)}
+        tokens = {LANDMARKS: self.tokens[LANDMARKS](each[LANDMARKS])}
+        if CONTOUR in self.tokens:
+            each[CONTOUR] = contour.repeat_interleave(frames, 0)
+            tokens[CONTOUR] = self.tokens[CONTOUR](contour).repeat_interleave(frames, 0)
+        if isinstance(timestep, Tensor) and timestep.ndim:
+            timestep = timestep.repeat_interleave(frames, 0)
+        down, middle = self.net(
+            latents.transpose(1, 2).flatten(0, 1),
+            timestep,
+            tokens,
+            torch.cat(list(each.values()), 1),
+            cross_attention_kwargs={"weights": dict(weights or {})},
+            return_dict=False,
+        )
+        return tuple(down), middle
+
+    def clone(self, reference: ReferenceNet) -> None:
+        """Begin with the weights of ReferenceNet's encoder; what only control needs keeps its own.
+
+        Raises:
+            RuntimeError: when the two do not fit.
+        """
+        given = reference.unet.state_dict()
+        own = self.net.state_dict()
+        taken = {
+            name: given[name]
+            for name in own
+            if name.startswith(("conv_in.", "time_embedding.", "down_blocks.", "mid_block."))
+            and ".processor." not in name
+        }
+        self.net.load_state_dict(own | taken)
+        for layer in cross_attentions(self.net).values():  # contours are asked as landmarks are, to begin with
+            processor = cast(DecoupledAttention, layer.processor)
+            for own_layer, others in ((layer.to_k, processor.to_k), (layer.to_v, processor.to_v)):
+                for other in others.values():
+                    other.load_state_dict(own_layer.state_dict())
+
+
+class _Tokens(nn.Module):
+    """Control pictures ``[B, 3, H, W]`` to tokens ``[B, L, D]``, a patch of latents each."""
+
+    def __init__(self, channels: tuple[int, ...], width: int, patch: int) -> None:
+        super().__init__()
+        steps: list[nn.Module] = [nn.Conv2d(3, channels[0], 3, padding=1), nn.SiLU()]
+        for a, b in pairwise(channels):
+            steps += [nn.Conv2d(a, b, 3, stride=2, padding=1), nn.SiLU()]
+        self.layers = nn.Sequential(*steps, nn.Conv2d(channels[-1], width, patch, stride=patch))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        found = self.layers(picture).flatten(2).mT  # [B, L, D]
+        return cast(Tensor, found + _places(found))
+
+
+def _places(tokens: Tensor) -> Tensor:
+    """Sines and cosines that tell tokens ``[B, L, D]`` of a square picture where they are, ``[L, D]``."""
+    side, width = round(tokens.shape[1] ** 0.5), tokens.shape[2]
+    frequencies = 100.0 ** -torch.arange(0, 1, 4 / width, device=tokens.device)
+    angles = torch.arange(side, device=tokens.device)[:, None] * frequencies
+    one = torch.cat([angles.sin(), angles.cos()], -1)  # [side, D / 2]
+    return torch.cat([one[:, None].expand(-1, side, -1), one[None].expand(side, -1, -1)], -1).flatten(0, 1).to(tokens)

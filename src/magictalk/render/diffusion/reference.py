@@ -1,0 +1,135 @@
+"""ReferenceNet: who it is and how it shall look, as a video diffusion network (MAGIC-Talk, sections 3.1 and 3.3).
+
+A Stable Diffusion UNet inflated by motion blocks. Text says how it looks, the embedding of a face recogniser who it
+is; each has keys and values of its own in every cross-attention, and their outputs are summed.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNetMotionModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
+from torch import Tensor, nn
+
+from magictalk.render.diffusion.attention import Conditions, Weights, decouple
+
+TEXT, IDENTITY = "text", "identity"
+"""Names of the conditions."""
+
+
+class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Predicts the noise in the latents of a video's frames (equation 1).
+
+    The defaults are the layout of Stable Diffusion 1.5 with AnimateDiff's motion blocks.
+
+    Args:
+        channels: of each level; all but the last attend to the conditions.
+        layers: residual blocks a level.
+        heads: of each attention.
+        width: of condition tokens.
+        identity_width: of a face's embedding.
+        identity_tokens: tokens that a face becomes.
+        frames: the most that motion blocks have positions for.
+        motion_heads: of their attention.
+        latent_channels: of the autoencoder.
+        groups: of the normalisations.
+        motion: False leaves the motion blocks out (the paper's table 3).
+        unified: text and identity share keys and values (the paper's table 2, "unified attention block").
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers: int = 2,
+        heads: int = 8,
+        width: int = 768,
+        identity_width: int = 512,
+        identity_tokens: int = 4,
+        frames: int = 32,
+        motion_heads: int = 8,
+        latent_channels: int = 4,
+        groups: int = 32,
+        motion: bool = True,
+        unified: bool = False,
+    ) -> None:
+        super().__init__()
+        attending = len(channels) - 1
+        unet = UNetMotionModel(
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
+            up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
+            block_out_channels=channels,
+            layers_per_block=layers,
+            norm_num_groups=groups,
+            cross_attention_dim=width,
+            num_attention_heads=heads,
+            motion_num_attention_heads=motion_heads,
+            motion_max_seq_length=frames,
+            use_motion_mid_block=False,
+        )
+        self.unet = cast(nn.Module, unet)
+        self.identity = IPAdapterFaceIDImageProjection(identity_width, width, mult=2, num_tokens=identity_tokens)
+        if not unified:
+            decouple(self.unet, TEXT, {IDENTITY: width})
+        if not motion:
+            for module in list(self.unet.modules()):
+                if hasattr(module, "motion_modules"):
+                    module.motion_modules = nn.ModuleList(
+                        [_Unmoved() for _ in cast(nn.ModuleList, module.motion_modules)]
+                    )
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        text: Tensor,
+        face: Tensor,
+        control: tuple[tuple[Tensor, ...], Tensor] | None = None,
+        weights: Weights | None = None,
+    ) -> Tensor:
+        """The noise ``[B, C, N, h, w]`` in ``latents`` of that shape.
+
+        Args:
+            latents: of ``N`` frames.
+            timestep: of the diffusion, one for all or one a video ``[B]``.
+            text: tokens ``[B, L, D]``, or ``[B, N, L, D]`` where frames have prompts of their own.
+            face: embedding ``[B, E]`` of who is seen.
+            control: what AnimateNet adds to the skip connections and to the middle, ``[B N, C', h', w']`` each.
+            weights: of the conditions, by name.
+        """
+        conditions = self.conditions(text, face, latents.shape[2])
+        down, middle = control or (None, None)
+        shared = self.config["unified"]
+        noise = self.unet(
+            latents,
+            timestep,
+            torch.cat(list(conditions.values()), 1) if shared else conditions,
+            cross_attention_kwargs=None if shared else {"weights": dict(weights or {})},
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return cast(Tensor, noise)
+
+    def conditions(self, text: Tensor, face: Tensor, frames: int) -> Conditions:
+        """Tokens ``[B N, L, D]`` of both conditions."""
+        every = text if text.ndim == 4 else text[:, None].expand(-1, frames, -1, -1)
+        return {
+            TEXT: every.flatten(0, 1),
+            IDENTITY: self.identity(face).repeat_interleave(frames, 0),
+        }
+
+
+class _Unmoved(nn.Module):
+    """In a motion block's place: each frame for itself."""
+
+    def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
+        del num_frames
+        return hidden_states
