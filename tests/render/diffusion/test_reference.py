@@ -93,7 +93,7 @@ class TestAnimateNet:
         self, reference: ReferenceNet, animate: AnimateNet, given: Given, control: Given
     ) -> None:
         with torch.inference_mode():
-            down, middle = animate(given["latents"], 7, **control)
+            down, middle = animate(given["latents"], 7, given["text"], **control)
         assert all(not part.any() for part in (*down, middle))
         assert torch.equal(run(reference, given, control=(down, middle)), run(reference, given))
 
@@ -115,7 +115,7 @@ class TestAnimateNet:
 
         def middle(**options: Any) -> Tensor:
             with torch.inference_mode():
-                return network(given["latents"], 7, **(control | options))[1]
+                return network(given["latents"], 7, given["text"], **(control | options))[1]
 
         plain = middle()
         for name in control:
@@ -131,8 +131,10 @@ class TestAnimateNet:
         changed = control["landmarks"].clone()
         changed[:, :, 2] *= -1
         with torch.inference_mode():
-            a = network(given["latents"], 7, **control)[1].unflatten(0, (2, 4))
-            b = network(given["latents"], 7, **(control | {"landmarks": changed}))[1].unflatten(0, (2, 4))
+            a = network(given["latents"], 7, given["text"], **control)[1].unflatten(0, (2, 4))
+            b = network(given["latents"], 7, given["text"], **(control | {"landmarks": changed}))[1].unflatten(
+                0, (2, 4)
+            )
         same = [torch.allclose(a[:, t], b[:, t], atol=1e-6) for t in range(4)]
         assert same == [True, True, False, True]
 
@@ -144,6 +146,6 @@ class TestAnimateNet:
         network.save_pretrained(tmp_path)
         again = weights.load(AnimateNet, tmp_path).eval()
         with torch.inference_mode():
-            a, b = (n(given["latents"], torch.tensor([3, 9]), **control) for n in (network, again))
+            a, b = (n(given["latents"], torch.tensor([3, 9]), given["text"], **control) for n in (network, again))
         assert torch.equal(a[1], b[1])
         assert any(name.startswith("tokens.contour") for name, _ in again.named_parameters()) is contour

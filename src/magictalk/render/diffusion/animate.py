@@ -73,6 +73,7 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         latents: Tensor,
         timestep: Tensor | int,
+        text: Tensor,
         landmarks: Tensor,
         contour: Tensor,
         weights: Weights | None = None,
@@ -82,21 +83,21 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Args:
             latents: ``[B, C, N, h, w]``.
             timestep: of the diffusion, one for all or one a video ``[B]``.
+            text: not used; how it looks is ReferenceNet's to know. :class:`ControlPair` needs it.
             landmarks: pictures ``[B, 3, N, H, W]``, -1..1.
             contour: a picture ``[B, 3, H, W]``, -1..1, the same in all frames.
             weights: of the conditions, by name, times what was learned.
         """
+        del text
         frames = latents.shape[2]
         each = {LANDMARKS: landmarks.transpose(1, 2).flatten(0, 1)}
         tokens = {LANDMARKS: self.tokens[LANDMARKS](each[LANDMARKS])}
         if CONTOUR in self.tokens:
             each[CONTOUR] = contour.repeat_interleave(frames, 0)
             tokens[CONTOUR] = self.tokens[CONTOUR](contour).repeat_interleave(frames, 0)
-        if isinstance(timestep, Tensor) and timestep.ndim:
-            timestep = timestep.repeat_interleave(frames, 0)
         down, middle = self.net(
             latents.transpose(1, 2).flatten(0, 1),
-            timestep,
+            _each_frame(timestep, frames),
             tokens,
             torch.cat(list(each.values()), 1),
             cross_attention_kwargs={"weights": dict(weights or {})},
@@ -124,6 +125,54 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for own_layer, others in ((layer.to_k, processor.to_k), (layer.to_v, processor.to_v)):
                 for other in others.values():
                     other.load_state_dict(own_layer.state_dict())
+
+
+class ControlPair(nn.Module):
+    """Two public ControlNets in AnimateNet's place: ``w_1`` of the landmarks' and ``w_2`` of the contour's.
+
+    Args:
+        landmarks: such as CrucibleAI's ControlNetMediaPipeFace.
+        contour: such as lllyasviel's control_v11p_sd15_canny.
+    """
+
+    def __init__(self, landmarks: nn.Module, contour: nn.Module) -> None:
+        super().__init__()
+        self.landmarks, self.contour = landmarks, contour
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        text: Tensor,
+        landmarks: Tensor,
+        contour: Tensor,
+        weights: Weights | None = None,
+    ) -> Control:
+        """As :meth:`AnimateNet.forward`; ``text`` are tokens ``[B, L, D]`` or ``[B, N, L, D]``.
+
+        Control pictures are -1..1 as everywhere here; the public networks get them as 0..1.
+        """
+        frames = latents.shape[2]
+        tokens = text if text.ndim == 4 else text[:, None].expand(-1, frames, -1, -1)
+        pictures = landmarks.transpose(1, 2).flatten(0, 1), contour.repeat_interleave(frames, 0)
+        sums: list[Tensor] = []
+        for name, network, picture in zip((LANDMARKS, CONTOUR), (self.landmarks, self.contour), pictures, strict=True):
+            down, middle = network(
+                latents.transpose(1, 2).flatten(0, 1),
+                _each_frame(timestep, frames),
+                tokens.flatten(0, 1),
+                (picture + 1) / 2,
+                conditioning_scale=(weights or {}).get(name, 1.0),
+                return_dict=False,
+            )
+            sums = [a + b for a, b in zip(sums, (*down, middle), strict=True)] if sums else [*down, middle]
+        return tuple(sums[:-1]), sums[-1]
+
+
+def _each_frame(timestep: Tensor | int, frames: int) -> Tensor | int:
+    """Timesteps of videos ``[B]`` to those of their frames ``[B N]``; one for all stays one."""
+    several = isinstance(timestep, Tensor) and timestep.ndim
+    return cast(Tensor, timestep).repeat_interleave(frames, 0) if several else timestep
 
 
 class _Tokens(nn.Module):
