@@ -4,7 +4,8 @@
 
 Every clip is cut to a 512x512 head crop, fixed by its first frame. Beside the rig render stand two baselines: a still
 picture, and the render driven by another clip's motion. PSNR and SSIM are taken over the whole crop and over the face
-(the hull of the real mesh) on every fifth frame; F-LMD and M-LMD, in pixels of the crop, on all.
+(the hull of the real mesh) on every fifth frame; F-LMD and M-LMD, in pixels of the crop, on all. Speeds of brows, lids
+and head over the real ones tell how much of a motion the render loses, or the tracker that reads it back.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from rich.progress import track
 from table import add_json_option, report, row
 
 from magictalk.face.landmarks import FaceDetector, FaceTracker
-from magictalk.face.rig import Rig
+from magictalk.face.rig import Rig, lids_closed
 from magictalk.metrics.functional.image import psnr, ssim
 from magictalk.metrics.functional.landmarks import landmark_distance
-from magictalk.motion import Motion
+from magictalk.metrics.movement import SpeedRatio, movement_rows
+from magictalk.motion import BLINK, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.rig import RigRender
 from magictalk.video import read_frames
@@ -68,10 +70,10 @@ def rebase(motion: Motion, own: NDArray[np.float32]) -> Motion:
 
 
 def scores(
-    frames: list[NDArray[np.uint8]], real: list[NDArray[np.uint8]], truth: NDArray[np.float32], moving: bool
-) -> dict[str, float]:
-    """All figures of one clip and one way of making it."""
-    points = track_face(frames) if moving else np.repeat(truth[:1], len(truth), 0)
+    frames: list[NDArray[np.uint8]], real: list[NDArray[np.uint8]], truth: NDArray[np.float32],
+    points: NDArray[np.float32],
+) -> dict[str, float]:  # fmt: skip
+    """All figures of one clip and one way of making it, ``points`` being the meshes that are found in ``frames``."""
     seen = np.isfinite(points).all((1, 2)) & np.isfinite(truth).all((1, 2))
     result = {
         "F-LMD": landmark_distance(points[seen], truth[seen]),
@@ -112,19 +114,24 @@ def main() -> None:
             print(f"left out: {clip['file']} (no face in its first frame)")
             continue
         fit = rig.fit_video(truth)
+        fit.coefficients[:, BLINK] = lids_closed(fit.coefficients[:, BLINK])
         clips.append((clip["file"], crops, truth, Motion(fit.coefficients, fit.pose.head_since(fit.pose[0]))))
 
     table: dict[str, list[dict[str, float]]] = {"rig render": [], "still picture": [], "other motion": []}
-    sheet = []
+    sheet, speeds = [], [SpeedRatio(part) for part in ("brow", "lid", "head")]
     for k, (_, real, truth, motion) in enumerate(track(clips, "rendering", console=Console(stderr=True))):
         portrait = Portrait.from_array(real[0])
         render = RigRender(portrait)
         other = clips[(k + 1) % len(clips)][3]
         other = Motion.concatenate([other] * (len(real) // len(other) + 1))[: len(real)]
-        made = list(render([rebase(motion, portrait.coefficients)]))
-        table["rig render"].append(scores(made, real, truth, True))
-        table["still picture"].append(scores([real[0]] * len(real), real, truth, False))
-        table["other motion"].append(scores(list(render([rebase(other, portrait.coefficients)])), real, truth, True))
+        made, moved = (list(render([rebase(m, portrait.coefficients)])) for m in (motion, other))
+        points = track_face(made)
+        for speed in speeds:
+            for meshes, is_real in ((points, False), (truth, True)):
+                speed.update(movement_rows(rig, meshes)[speed.part.rows], is_real)
+        table["rig render"].append(scores(made, real, truth, points))
+        table["still picture"].append(scores([real[0]] * len(real), real, truth, np.repeat(truth[:1], len(truth), 0)))
+        table["other motion"].append(scores(moved, real, truth, track_face(moved)))
         picks = np.linspace(0, len(real) - 1, 8).astype(int)
         sheet.append(np.vstack([np.hstack([f[t][::2, ::2] for t in picks]) for f in (real, made)]))
     if args.sheet:
@@ -142,6 +149,7 @@ def main() -> None:
                 target, met = f"> {still[name]:.3f} (still)", value > still[name]
             unit = {"PSNR": "dB", "F-LM": "px", "M-LM": "px"}.get(name[:4], "")
             rows.append(row(f"{way}: {name}", value, unit, target, met))
+    rows += [row(f"rig render: {speed.figure} over real", float(speed.compute()), "x") for speed in speeds]
     report(f"Reenactment of {len(clips)} {args.split} videos, 512x512 head crops", rows, args.json)
 
 

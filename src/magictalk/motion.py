@@ -223,7 +223,7 @@ class Motion:
             MotionError: when no frame shows a face.
         """
         from magictalk.face.landmarks import LANDMARKS, FaceTracker
-        from magictalk.face.rig import Rig
+        from magictalk.face.rig import Rig, lids_closed
         from magictalk.video import read_frames
 
         tracker, meshes = FaceTracker(), []
@@ -235,6 +235,7 @@ class Motion:
             raise MotionError(f"no face in any of the {len(meshes)} frames of {path}; expected a video that shows one")
         fit = Rig.load().fit_video(np.stack(meshes))
         head = fit.pose.head_since(fit.pose[seen[0]])
+        fit.coefficients[:, BLINK] = lids_closed(fit.coefficients[:, BLINK])
         # a head has mass: what trembles within a frame is the tracker
         return Motion(fit.coefficients, gaussian_filter1d(head, 0.8, axis=0, mode="nearest"), FPS)
 

@@ -26,6 +26,7 @@ from magictalk.drive.idle import LARGEST_SEED
 from magictalk.drive.lips import LipDrive
 from magictalk.drive.mix import aligned
 from magictalk.errors import OptionError
+from magictalk.face.rig import lids_closed
 from magictalk.motion import ARKIT, BLINK, FPS, Motion
 from magictalk.style import EMOTIONS, Style, expression, lay_over
 
@@ -359,7 +360,7 @@ class EmoDiffDrive:
         for window in self.windows(chunks):
             coefficients = window[:, : len(ARKIT)].clip(0, 1)
             lids = np.concatenate([before, coefficients[:, BLINK]])
-            coefficients[:, BLINK] = steady(lids)[len(before) :]
+            coefficients[:, BLINK] = lids_closed(steady(lids)[len(before) :])
             before = lids[-LID_REACH:]
             yield Motion(coefficients, window[:, len(ARKIT) :])
 

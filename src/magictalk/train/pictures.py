@@ -1,0 +1,99 @@
+"""Clips as pictures: what networks that generate pixels learn from.
+
+Only clips whose licence allows it: a weight can remember a face, so nobody is taught who never agreed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.data.dataset import Dataset, Sample
+from magictalk.errors import DatasetError
+from magictalk.train.lips import kind_of
+
+LICENCES = "open", "noncommercial"
+"""Classes of licence whose pixels may be learnt."""
+MOST_OF_ONE = 60
+"""Clips that are taken of the speaker of whom there are hundreds."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of ``T`` frames, made small.
+
+    Attributes:
+        name: its key.
+        kind: ``"one"`` or ``"people"``, as in :func:`magictalk.train.lips.kind_of`.
+        split: of the dataset.
+        frames: uint8 ``[T, S, S, 3]``.
+        points: float32 ``[T, 478, 2]``, the mesh in pixels of these frames.
+        seen: bool ``[T]``.
+        contour: uint8 ``[S, S]``, edges of head and face, 0..255.
+        face: float32 ``[128]``, the recogniser's embedding.
+    """
+
+    name: str
+    kind: str
+    split: str
+    frames: NDArray[np.uint8]
+    points: NDArray[np.float32]
+    seen: NDArray[np.bool_]
+    contour: NDArray[np.uint8]
+    face: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def clip_of(sample: Sample, side: int) -> Clip:
+    """A clip of the dataset at ``side`` pixels."""
+    frames = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in sample.frames()]
+    large = sample.contour.shape[0]
+    edges = cv2.resize(sample.contour.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
+    return Clip(
+        sample.key,
+        kind_of(sample),
+        sample.record.split,
+        np.stack(frames),
+        sample.landmarks[..., :2] * (side / large),
+        sample.seen,
+        edges,
+        sample.embedding,
+    )
+
+
+def gather(dataset: Path, side: int, *splits: str) -> list[Clip]:
+    """The clips of the splits whose pixels may be learnt, at ``side`` pixels.
+
+    Raises:
+        DatasetError: when there are none.
+    """
+    clips = list(_permitted(dataset, side, splits))
+    if not clips:
+        raise DatasetError(f"no clip of {dataset} has a licence of {' or '.join(LICENCES)}; their pixels alone teach")
+    return clips
+
+
+def _permitted(dataset: Path, side: int, splits: Sequence[str]) -> Iterator[Clip]:
+    for split in splits:
+        ones = 0
+        for sample in Dataset(dataset, split):
+            one = kind_of(sample) == "one"
+            if sample.record.licence in LICENCES and (not one or ones < MOST_OF_ONE):
+                ones += one
+                yield clip_of(sample, side)
+
+
+def shares_of(clips: Sequence[Clip], one: float = 0.2) -> NDArray[np.float64]:
+    """Probability of each clip: all alike, but the clips of the frequent speaker ``one`` together."""
+    ones = np.array([clip.kind == "one" for clip in clips])
+    weights = np.ones(len(clips))
+    for of_kind, share in ((ones, one), (~ones, 1 - one)):
+        weights[of_kind] *= share / max(1, of_kind.sum())
+    return weights / weights.sum()

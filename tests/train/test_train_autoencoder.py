@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from magictalk.errors import DatasetError
+from magictalk.face.pose import Pose, canonical
+from magictalk.train import autoencoder, pictures
+from magictalk.train.autoencoder import Pictures, Settings, importance, loss_of, recoloured
+from magictalk.train.loop import Schedule
+from magictalk.train.pictures import Clip, clip_of, gather, shares_of
+
+SIDE = 32
+
+
+def _clip(seed: int, split: str = "train", kind: str = "people", frames: int = 6) -> Clip:
+    """A made-up clip: an oval face of a colour of its own, moving sideways."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(30, 226, (2, 3))
+    y, x = np.mgrid[:SIDE, :SIDE]
+    pictures, points = [], []
+    for t in range(frames):
+        inside = ((x - 15 - t % 3) / 8) ** 2 + ((y - 16) / 11) ** 2 < 1
+        pictures.append(np.where(inside[..., None], colours[0], colours[1]).astype(np.uint8))
+        points.append(Pose(np.zeros(3), np.array([15.0 + t % 3, 13.0]), 8.0).to_image(canonical()))
+    seen = np.ones(frames, bool)
+    seen[0] = False
+    return Clip(
+        str(seed), kind, split, np.stack(pictures), np.float32(np.stack(points)), seen,
+        np.zeros((SIDE, SIDE), np.uint8), rng.normal(size=128).astype(np.float32),
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _another_run() -> Iterator[None]:
+    """Accelerate settles a process's precision once; here every test is a run of its own."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    schedule = Schedule(160, 3e-3, warmup=10, every=40, mean=0.9, precision="no")
+    return Settings(side=SIDE, channels=(16, 32), batch=4, schedule=schedule)
+
+
+def test_lips_and_eyes_count_most() -> None:
+    points = Pose(np.zeros(3), np.array([64.0, 56.0]), 30.0).to_image(canonical())
+    weight = importance(points, 128, 5.0)
+    assert set(np.unique(weight)) == {1, 2, 5}
+    mouth, nose = points[[13, 14]].mean(0).astype(int), points[4].astype(int)
+    assert weight[mouth[1], mouth[0]] == 5 and weight[nose[1], nose[0]] == 2 and weight[2, 2] == 1
+    eye = points[[33, 133]].mean(0).astype(int)
+    assert weight[eye[1], eye[0]] == 5
+
+
+def test_frames_that_are_not_seen_do_not_teach(settings: Settings) -> None:
+    clip = _clip(0)
+    clip.frames[0] = 0
+    shown, weights = Pictures([clip], settings, varied=False)(40, np.random.default_rng(0))
+    assert shown.shape == (40, 3, SIDE, SIDE) and weights.shape == (40, 1, SIDE, SIDE)
+    assert shown.min() > -1 and shown.max() <= 1
+
+
+def test_variations_keep_the_range_and_the_drawing() -> None:
+    rng = np.random.default_rng(0)
+    picture = np.float32(rng.uniform(-1, 1, (8, 8, 3)))
+    others = [recoloured(picture, rng) for _ in range(20)]
+    assert all(o.min() >= -1 and o.max() <= 1 and o.dtype == np.float32 for o in others)
+    assert all(0.02 < np.abs(o - picture).mean() < 0.5 for o in others)
+    assert all(np.corrcoef(o.mean(-1).ravel(), picture.mean(-1).ravel())[0, 1] > 0.8 for o in others)
+
+
+def test_blur_costs_more_than_noise_of_the_same_size() -> None:
+    torch.manual_seed(0)
+    real = torch.zeros(1, 3, 32, 32)
+    real[..., ::8, :] = 1.0  # lines, which a blurred copy lacks
+    blurred = torch.full_like(real, float(real.mean()))
+    weight = torch.ones(1, 1, 32, 32)
+    shifted = real + (blurred - real).abs().mean()
+    assert loss_of(blurred, real, weight) > 1.5 * loss_of(shifted, real, weight)
+    assert loss_of(real, real, weight) == 0
+
+
+def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(settings: Settings, tmp_path: Path) -> None:
+    clips = [_clip(i % 4, "val" if i > 5 else "train", ("people", "one")[i % 2]) for i in range(8)]
+    lines: list[str] = []
+    autoencoder.run(settings, clips, tmp_path, lines.append, until=30)
+    vae = autoencoder.run(settings, clips, tmp_path, lines.append)
+    whole = autoencoder.run(settings, clips, tmp_path / "whole", lines.append)
+    assert all(torch.equal(a, b) for a, b in zip(vae.parameters(), whole.parameters(), strict=True))
+    held = [float(line.split("held out ")[1]) for line in lines[-4:]]
+    assert held[-1] < 0.7 * held[0]
+    shown, _ = Pictures(clips[6:], settings, varied=False)(8, np.random.default_rng(3))
+    with torch.inference_mode():
+        latents = vae.encode(shown).latent_dist.mode() * vae.config.scaling_factor
+        assert latents.shape == (8, 4, 16, 16)
+        copy = vae.decode(latents / vae.config.scaling_factor).sample
+    assert 0.5 < float(latents.std()) < 2
+    assert (copy - shown).abs().mean() < 0.5 * (shown.mean((0, 2, 3), keepdim=True) - shown).abs().mean()
+
+
+def test_both_splits_are_needed(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="1 clips of split train and 0 of val"):
+        autoencoder.run(settings, [_clip(0)], tmp_path, print)
+
+
+def test_the_frequent_speaker_does_not_drown_the_others() -> None:
+    clips = [_clip(i, kind="one") for i in range(30)] + [_clip(i) for i in range(30, 35)]
+    shares = shares_of(clips)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[:30].sum() == pytest.approx(0.2)
+
+
+class _Sample(SimpleNamespace):
+    """What pictures are made of, of a clip of the dataset."""
+
+    def __init__(self, key: str, licence: str, identity: str = "somebody") -> None:
+        picture = np.zeros((64, 64, 3), np.uint8)
+        picture[:, 32:] = 200
+        edges = np.zeros((64, 64), bool)
+        edges[:, 32] = True
+        super().__init__(
+            key=key, record=SimpleNamespace(licence=licence, identity=identity, split="train"), contour=edges,
+            frames=lambda: iter([picture] * 3), landmarks=np.full((3, 478, 3), 32, np.float32),
+            seen=np.ones(3, bool), embedding=np.zeros(128, np.float32),
+        )  # fmt: skip
+
+
+def test_clips_are_made_small() -> None:
+    clip = clip_of(_Sample("a", "open"), 16)  # type: ignore[arg-type]
+    assert clip.frames.shape == (3, 16, 16, 3) and clip.frames[0, 0].tolist() == [[0] * 3] * 8 + [[200] * 3] * 8
+    assert clip.points.shape == (3, 478, 2) and (clip.points == 8).all()
+    assert (clip.contour[:, 8] > 0).all() and not clip.contour[:, :8].any()
+
+
+def test_only_permitted_pixels_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [_Sample(f"one_{i}", "open", "grid_s1") for i in range(70)]
+    others = [_Sample(licence, licence) for licence in ("open", "noncommercial", "web", "generated", "expression")]
+    monkeypatch.setattr(pictures, "Dataset", lambda folder, split: many + others)
+    clips = gather(tmp_path, 16, "train")
+    assert [clip.name for clip in clips if clip.kind == "people"] == ["open", "noncommercial"]
+    assert sum(clip.kind == "one" for clip in clips) == pictures.MOST_OF_ONE
+    monkeypatch.setattr(pictures, "Dataset", lambda folder, split: others[2:])
+    with pytest.raises(DatasetError, match="licence of open or noncommercial"):
+        gather(tmp_path, 16, "train")
