@@ -47,7 +47,7 @@ def _another_run() -> Iterator[None]:
 
 @pytest.fixture
 def settings() -> Settings:
-    schedule = Schedule(160, 3e-3, warmup=10, every=40, mean=0.9, precision="no")
+    schedule = Schedule(120, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
     return Settings(side=SIDE, channels=(16, 32), batch=4, schedule=schedule)
 
 
@@ -92,11 +92,12 @@ def test_blur_costs_more_than_noise_of_the_same_size() -> None:
 def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(settings: Settings, tmp_path: Path) -> None:
     clips = [_clip(i % 4, "val" if i > 5 else "train", ("people", "one")[i % 2]) for i in range(8)]
     lines: list[str] = []
-    autoencoder.run(settings, clips, tmp_path, lines.append, until=30)
+    for until in (20, 40):
+        broken = autoencoder.run(settings, clips, tmp_path, lines.append, until)
+    whole = autoencoder.run(settings, clips, tmp_path / "whole", print, 40)
+    assert all(torch.equal(a, b) for a, b in zip(broken.parameters(), whole.parameters(), strict=True))
     vae = autoencoder.run(settings, clips, tmp_path, lines.append)
-    whole = autoencoder.run(settings, clips, tmp_path / "whole", lines.append)
-    assert all(torch.equal(a, b) for a, b in zip(vae.parameters(), whole.parameters(), strict=True))
-    held = [float(line.split("held out ")[1]) for line in lines[-4:]]
+    held = [float(line.split("held out ")[1]) for line in lines]
     assert held[-1] < 0.7 * held[0]
     shown, _ = Pictures(clips[6:], settings, varied=False)(8, np.random.default_rng(3))
     with torch.inference_mode():
@@ -104,7 +105,7 @@ def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(settings: Settings, 
         assert latents.shape == (8, 4, 16, 16)
         copy = vae.decode(latents / vae.config.scaling_factor).sample
     assert 0.5 < float(latents.std()) < 2
-    assert (copy - shown).abs().mean() < 0.5 * (shown.mean((0, 2, 3), keepdim=True) - shown).abs().mean()
+    assert np.corrcoef(copy.ravel(), shown.ravel())[0, 1] > 0.5
 
 
 def test_both_splits_are_needed(settings: Settings, tmp_path: Path) -> None:
