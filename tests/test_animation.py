@@ -184,7 +184,11 @@ def test_a_broken_job_goes_on_after_its_last_whole_segment(portrait, tmp_path):
         ({"emotion": "happy", "drive": "audio2bs", "text": "hi"}, "audio2bs was asked for; choose one"),
         ({"guidance": 1.0, "drive": "audio2bs", "text": "hi"}, "audio2bs was asked for"),
         ({"guidance": 10.5, "text": "hi"}, "guidance is 10.5; expected 0 to 10"),
-        ({"drive": "magic", "text": "hi"}, "no drive named 'magic'; expected emodiff, emodiff-unrefined, audio2bs"),
+        (
+            {"drive": "magic", "text": "hi"},
+            "no drive named 'magic'; expected emodiff, emodiff-unrefined, audio2bs, var",
+        ),
+        ({"emotion": "sad", "drive": "variational", "text": "hi"}, "variational was asked for; choose one"),
         ({"seed": -1, "text": "hi"}, "seed is -1; expected 0 to 4294967295"),
         ({"seed": 2**64, "text": "hi"}, "seed is"),
     ],
@@ -226,6 +230,13 @@ def test_a_video_in_the_middle_of_its_making_goes_on_with_the_same_style_only(po
     one, other = (animate(portrait, text="hi", style=Style.neutral()) for _ in range(2))
     loud = animate(portrait, text="hi", style=Style(np.zeros(1), np.zeros((1, 52), np.float32), lips=1.3))
     assert one._fingerprint() == other._fingerprint() != loud._fingerprint()
+
+
+def test_the_variational_drive_makes_takes(portrait):
+    one, other = (
+        Motion.concatenate(list(animate(portrait, text="hello", drive="variational", seed=s).motions())) for s in (1, 2)
+    )
+    assert len(one) == len(other) and not np.allclose(one.coefficients, other.coefficients, atol=1e-3)
 
 
 def test_audio2bs_is_there_still(portrait):

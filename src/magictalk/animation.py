@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 Size = Literal["native"] | int
 """Size of the video: the picture's own, or this many pixels on its longer side."""
-Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs"]
+Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"]
 """What makes motion from speech."""
+_UNMOVED = "audio2bs", "variational"
+"""Drives that know neither emotions nor guidance."""
 Speaker = Callable[[Speech], Iterator[Motion]]
 """A drive, ready to be used."""
 Progress = Callable[[int, int | None], None]
@@ -198,7 +200,7 @@ def animate(
         timeline: emotions that follow each other: ``"0s neutral, 4s happy 0.8, 9s surprised"``.
         guidance: how strictly EmoDiff follows voice and style, 0..10; more is less diverse.
         drive: ``"emodiff"``; ``"emodiff-unrefined"`` leaves its own lips; ``"audio2bs"`` is lips by Audio2BS and an
-            idle head, faster and without emotions.
+            idle head, faster and without emotions; ``"variational"`` is MAGIC-Talk's generator, without emotions too.
         driving: a video of a face to take motion from. Shorter than the sound, it runs forth and back.
         driving_parts: ``"upper"`` takes head, brows, eyes and cheeks from it and the lips from the speech;
             ``"all"`` takes everything, and its sound too when there is no speech.
@@ -225,8 +227,8 @@ def animate(
     if heard is None and motion is None and (driving is None or not own_sound):
         raise OptionError("nothing to say; give a speech file or a text")
     how = _style(emotion, style, prompt, timeline)
-    if (how or guidance is not None) and (motion is not None or driving is not None or drive == "audio2bs"):
-        other = "a motion file" if motion is not None else "a driving video" if driving is not None else "audio2bs"
+    if (how or guidance is not None) and (motion is not None or driving is not None or drive in _UNMOVED):
+        other = "a motion file" if motion is not None else "a driving video" if driving is not None else drive
         raise OptionError(f"emotions and guidance are EmoDiff's, and {other} was asked for; choose one")
     who = _portrait(portrait, face, face_box)
     source: Callable[[], Iterator[Motion]]
@@ -332,10 +334,14 @@ def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: f
     """
     if drive not in get_args(Drive):
         raise OptionError(f"no drive named {drive!r}; expected {', '.join(get_args(Drive))}")
+    if drive in _UNMOVED and (style or guidance is not None):
+        raise OptionError(f"drive {drive} has no emotions and no guidance; choose emodiff")
     if drive == "audio2bs":
-        if style or guidance is not None:
-            raise OptionError("drive audio2bs has no emotions and no guidance; choose emodiff")
         return partial(mix.speak, seed=seed)
+    if drive == "variational":
+        from magictalk.drive.variational import VariationalDrive
+
+        return VariationalDrive.load(seed=seed)
     from magictalk.drive.emodiff import GUIDANCE, EmoDiffDrive
 
     made = EmoDiffDrive.load(

@@ -73,8 +73,8 @@ Guidance = Annotated[
     typer.Option(min=0.0, max=10.0, help="How strictly voice and emotion are followed.", show_default=False),
 ]
 DriveName = Annotated[
-    Literal["emodiff", "emodiff-unrefined", "audio2bs"],
-    typer.Option(help="What makes the motion: emodiff; or audio2bs, faster and without emotions."),
+    Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"],
+    typer.Option(help="What makes the motion: emodiff; or, without emotions, audio2bs (faster) or variational."),
 ]
 
 

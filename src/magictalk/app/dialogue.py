@@ -37,7 +37,7 @@ def dialogue_command(
     shortest_shot: Annotated[float, typer.Option(metavar="SECONDS", help="Least length of a shot.")] = 1.0,
     height: Annotated[int, typer.Option(metavar="PX", help="Of the video; even.")] = 512,
     drive: Annotated[
-        Literal["emodiff", "emodiff-unrefined", "audio2bs"],
+        Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"],
         typer.Option(help="What moves them, as for animate; audio2bs is quick and takes no emotions."),
     ] = "emodiff",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of blinks, gaze, head motion and nods.")] = 0,
