@@ -1,7 +1,7 @@
 """The rasteriser against SciPy's piecewise-linear interpolation over the same triangles."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import Delaunay
@@ -31,6 +31,7 @@ def test_equals_linear_interpolation(seed, width, height):
     both = np.isfinite(made).all(-1) & np.isfinite(expected).all(-1)
     # only pixels within rounding of the hull's edge may differ in being covered
     assert (np.isfinite(made).all(-1) != np.isfinite(expected).all(-1)).sum() <= 3
+    assume(both.any())  # a tiny picture may lie beside the mesh
     off = np.abs(made[both] - expected[both])
     assert (off < 0.05).mean() > 0.99 and off.max() < 1  # float32: slivers lose a few digits
 
