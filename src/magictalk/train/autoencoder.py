@@ -21,6 +21,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from magictalk.errors import MagicTalkError
 from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.pictures import Clip, gather, shares_of
 from magictalk.train.sequences import need
@@ -169,9 +170,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     schedule = Schedule(options.steps, 1e-3, every=500, mean=0.998, seed=options.seed)
     settings = Settings(batch=options.batch, schedule=schedule)
-    clips = gather(options.data, settings.side, "train", "val")
-    print(f"{len(clips)} clips, {sum(map(len, clips)) / 25 / 60:.1f} minutes")
-    cast(Any, run(settings, clips, options.work, print)).half().save_pretrained(options.out)
+    try:
+        clips = gather(options.data, settings.side, "train", "val")
+        print(f"{len(clips)} clips, {sum(map(len, clips)) / 25 / 60:.1f} minutes")
+        vae = run(settings, clips, options.work, lambda line: print(line, flush=True))
+    except MagicTalkError as error:
+        parser.exit(2, f"error: {error}\n")
+    cast(Any, vae).half().save_pretrained(options.out)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from magictalk.errors import MagicTalkError
 from magictalk.motion import ARKIT
 from magictalk.style import ACTION_UNITS, EMOTIONS, lay_over, lopsided, units, variant
 from magictalk.train.loop import Schedule, command_line, train
-from magictalk.train.sequences import Talk, balance, gather, mirror, need
+from magictalk.train.sequences import Talk, balance, gather, mirror, need, starts_of
 
 LEAST_SPREAD = 0.01
 """Of a value, a direction or a frequency: what moves less than this is not enlarged further."""
@@ -105,7 +105,7 @@ class Windows:
 
     def __init__(self, talks: Sequence[Talk], settings: Settings) -> None:
         self.settings = settings
-        self._talks = [(talk, _starts(talk, settings.frames)) for talk in talks]
+        self._talks = [(talk, starts_of(talk, settings.frames)) for talk in talks]
         self._talks = [(talk, starts) for talk, starts in self._talks if len(starts)]
         kinds, lengths = [t.kind for t, _ in self._talks], [len(t) for t, _ in self._talks]
         self._shares = balance(kinds, lengths, SHARES)
@@ -143,13 +143,6 @@ class Windows:
 
 def _under(motion: NDArray[np.float32], over: NDArray[np.float32], closure: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([lay_over(motion[:, :52], over, closure), motion[:, 52:]], 1)
-
-
-def _starts(talk: Talk, frames: int) -> NDArray[np.int64]:
-    """Where a window of frames that can teach begins."""
-    if len(talk) < frames:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(talk.seen, frames).all(1))
 
 
 def _veiled(mel: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -102,6 +102,13 @@ def gather(dataset: Path, *splits: str) -> list[Talk]:
     return [talk for talk in talks if talk.seen.sum() >= 50]
 
 
+def starts_of(talk: Talk, frames: int) -> NDArray[np.int64]:
+    """Where a window of frames that can teach begins."""
+    if len(talk) < frames:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(talk.seen, frames).all(1))
+
+
 def need(taught: int, held: int) -> None:
     """Raise DatasetError unless there are clips to learn from and others to look at."""
     if not (taught and held):

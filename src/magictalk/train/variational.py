@@ -39,7 +39,7 @@ from magictalk.errors import MagicTalkError
 from magictalk.face.rig import Rig
 from magictalk.sync import SyncExpert
 from magictalk.train.loop import Schedule, command_line, train
-from magictalk.train.sequences import Talk, balance, mirror, need, talk_of
+from magictalk.train.sequences import Talk, balance, mirror, need, starts_of, talk_of
 
 SHARES = {"people": 0.7, "generated": 0.15, "one": 0.15}
 """How much of training each kind of clip makes."""
@@ -106,7 +106,7 @@ class Windows:
 
     def __init__(self, examples: Sequence[Example], settings: Settings, usual: NDArray[np.float32]) -> None:
         self.settings = settings
-        usable = [(e, _starts(e.talk, settings.frames)) for e in examples]
+        usable = [(e, starts_of(e.talk, settings.frames)) for e in examples]
         self._examples = [(e, starts, usual - resting(e.talk)) for e, starts in usable if len(starts)]
         talks = [e.talk for e, _, _ in self._examples]
         self._shares = balance([t.kind for t in talks], [len(t) for t in talks], SHARES)
@@ -126,13 +126,6 @@ class Windows:
             motion = mirror(motion)
         mel = example.talk.mel[MELS_PER_FRAME * frames.start : MELS_PER_FRAME * frames.stop]
         return motion[:, list(PARTS)], _veiled(example.heard[frames], rng), mel
-
-
-def _starts(talk: Talk, frames: int) -> NDArray[np.int64]:
-    """Where a window of frames that can teach begins."""
-    if len(talk) < frames:
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.lib.stride_tricks.sliding_window_view(talk.seen, frames).all(1))
 
 
 def _veiled(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
