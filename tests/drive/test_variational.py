@@ -8,17 +8,15 @@ from hypothesis import strategies as st
 
 from magictalk import weights
 from magictalk.audio.features import features
+from magictalk.audio.fronts import HubertFront, LogMelFront, load_hubert
 from magictalk.drive.variational import (
     CHUNK_FRAMES,
     KEY_POINTS,
     LIPS,
     PARTS,
-    HubertFront,
-    LogMelFront,
     PointFit,
     VariationalDrive,
     VariationalMotion,
-    load_hubert,
 )
 from magictalk.errors import OptionError, WeightsError
 from magictalk.face.rig import Rig, inner_lip_gap

@@ -9,7 +9,8 @@ from torch import nn
 
 from magictalk import weights
 from magictalk.audio.features import features
-from magictalk.drive.variational import LIPS, PARTS, LogMelFront, VariationalDrive, VariationalMotion
+from magictalk.audio.fronts import LogMelFront
+from magictalk.drive.variational import LIPS, PARTS, VariationalDrive, VariationalMotion
 from magictalk.errors import DatasetError
 from magictalk.face.rig import Rig, inner_lip_gap, jaw_drop, mouth_width
 from magictalk.motion import ARKIT

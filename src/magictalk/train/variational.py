@@ -22,18 +22,15 @@ from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.audio.features import MELS_PER_FRAME
+from magictalk.audio.fronts import HUBERT, HubertFront, LogMelFront, load_hubert
 from magictalk.data.dataset import Dataset
 from magictalk.drive.audio2bs import OPENERS
 from magictalk.drive.variational import (
-    HUBERT,
     KEY_POINTS,
     LIPS,
     PARTS,
-    HubertFront,
-    LogMelFront,
     PointFit,
     VariationalMotion,
-    load_hubert,
 )
 from magictalk.errors import MagicTalkError
 from magictalk.face.rig import Rig
