@@ -10,6 +10,7 @@ import torch
 
 from magictalk.errors import DatasetError
 from magictalk.face.pose import Pose, canonical
+from magictalk.motion import Motion
 from magictalk.train import autoencoder, pictures
 from magictalk.train.autoencoder import Pictures, Settings, importance, loss_of, recoloured
 from magictalk.train.loop import Schedule
@@ -47,8 +48,8 @@ def _another_run() -> Iterator[None]:
 
 @pytest.fixture
 def settings() -> Settings:
-    schedule = Schedule(120, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
-    return Settings(side=SIDE, channels=(16, 32), batch=4, schedule=schedule)
+    schedule = Schedule(300, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
+    return Settings(side=SIDE, window=24, channels=(16, 32), batch=4, schedule=schedule)
 
 
 def test_lips_and_eyes_count_most() -> None:
@@ -67,6 +68,12 @@ def test_frames_that_are_not_seen_do_not_teach(settings: Settings) -> None:
     shown, weights = Pictures([clip], settings, varied=False)(40, np.random.default_rng(0))
     assert shown.shape == (40, 3, SIDE, SIDE) and weights.shape == (40, 1, SIDE, SIDE)
     assert shown.min() > -1 and shown.max() <= 1
+
+
+def test_windows_are_learnt_from_wherever_they_lie(settings: Settings) -> None:
+    shown, weights = Pictures([_clip(0)], settings)(60, np.random.default_rng(0))
+    assert shown.shape == (60, 3, 24, 24) and weights.shape == (60, 1, 24, 24)
+    assert {1.0, 4.0} <= set(np.unique(weights[:, 0, 0, 0])) | set(np.unique(weights[:, 0, 12, 12]))
 
 
 def test_variations_keep_the_range_and_the_drawing() -> None:
@@ -132,6 +139,7 @@ class _Sample(SimpleNamespace):
             key=key, record=SimpleNamespace(licence=licence, identity=identity, split="train"), contour=edges,
             frames=lambda: iter([picture] * 3), landmarks=np.full((3, 478, 3), 32, np.float32),
             seen=np.ones(3, bool), embedding=np.zeros(128, np.float32),
+            motion=Motion.zeros(3),
         )  # fmt: skip
 
 

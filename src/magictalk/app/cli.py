@@ -19,7 +19,7 @@ from magictalk.app.output import whole
 from magictalk.errors import MagicTalkError, OptionError
 
 if TYPE_CHECKING:
-    from magictalk.animation import Size
+    from magictalk.animation import Animation, Drive, Size
 
 app = typer.Typer(
     help="A portrait and a voice become a talking video.", add_completion=False, pretty_exceptions_enable=False
@@ -73,9 +73,18 @@ Guidance = Annotated[
     typer.Option(min=0.0, max=10.0, help="How strictly voice and emotion are followed.", show_default=False),
 ]
 DriveName = Annotated[
-    Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"],
-    typer.Option(help="What makes the motion: emodiff; or, without emotions, audio2bs (faster) or variational."),
+    Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"] | None,
+    typer.Option(
+        help="What makes the motion: emodiff; or, without emotions, audio2bs (faster) or variational (magic-talk's).",
+        show_default=False,
+    ),
 ]
+DRIVES: dict[str, Drive] = {"emodiff": "emodiff", "magic-talk": "variational"}
+"""Whose motion a system uses unless told otherwise."""
+
+
+def _weight(what: str) -> Any:
+    return typer.Option(min=0.0, max=4.0, help=f"How much {what} counts for magic-talk.")
 
 
 def _amplitude(what: str) -> Any:
@@ -104,7 +113,27 @@ def animate_command(
     prompt: Prompt = None,
     timeline: Timeline = None,
     guidance: Guidance = None,
-    drive: DriveName = "emodiff",
+    drive: DriveName = None,
+    system: Annotated[
+        Literal["emodiff", "magic-talk"],
+        typer.Option(
+            help="emodiff moves the picture's own pixels; magic-talk generates them, and --prompt says how they look."
+        ),
+    ] = "emodiff",
+    init: Annotated[
+        Literal["rig", "noise"] | None,
+        typer.Option(help="What magic-talk begins with: warped frames under noise (rig), or noise, as in its paper."),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="How much noise covers those frames: 0 keeps them, 1 hides them."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Of magic-talk's denoising.")] = None,
+    text_weight: Annotated[float | None, _weight("the prompt")] = None,
+    identity_weight: Annotated[float | None, _weight("who it is")] = None,
+    contour: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of a head whose outline magic-talk keeps.")
+    ] = None,
     driving: Annotated[Path | None, typer.Option(metavar="VIDEO", help="Take motion from the face in a video.")] = None,
     driving_parts: Annotated[
         Literal["upper", "all"],
@@ -119,6 +148,25 @@ def animate_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that broke off.")] = False,
 ) -> None:
     """Make PORTRAIT speak SPEECH, or a text."""
+    options = {
+        "init": init,
+        "contour": contour,
+        "strength": strength,
+        "steps": steps,
+        "text_weight": text_weight,
+        "identity_weight": identity_weight,
+    }
+    named: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    drawing = None
+    if system == "magic-talk":
+        from magictalk.systems.magic_talk import drawing_of
+
+        named |= {} if guidance is None else {"guidance": guidance}
+        drawing = drawing_of(prompt, seed=seed, **named)
+        prompt = guidance = None
+    elif named:
+        option = next(iter(named)).replace("_", "-")
+        raise OptionError(f"--{option} is magic-talk's, and emodiff was asked for; add --system magic-talk")
     made = magictalk.animate(
         portrait,
         speech,
@@ -135,7 +183,7 @@ def animate_command(
         prompt=prompt,
         timeline=timeline,
         guidance=guidance,
-        drive=drive,
+        drive=drive or DRIVES[system],
         driving=driving,
         driving_parts=driving_parts,
         motion=motion,
@@ -143,9 +191,10 @@ def animate_command(
         label=label,
         start=start,
         duration=duration,
+        drawing=drawing,
     )
     try:
-        with _progress(made.frame_count) as progress:
+        with _progress(made.frame_count, made) as progress:
             saved = made.save(output, overwrite=overwrite, resume=resume, progress=progress)
     except (MagicTalkError, KeyboardInterrupt) as error:
         kept = f"; {made.resume_hint}" if made.resume_hint else ""
@@ -172,7 +221,7 @@ def motion_command(
     prompt: Prompt = None,
     timeline: Timeline = None,
     guidance: Guidance = None,
-    drive: DriveName = "emodiff",
+    drive: DriveName = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -189,7 +238,7 @@ def motion_command(
             prompt=prompt,
             timeline=timeline,
             guidance=guidance,
-            drive=drive,
+            drive=drive or "emodiff",
         )
         motion.save(part)
     print(output)
@@ -234,12 +283,20 @@ class _FramesPerSecond(ProgressColumn):
 
 
 @contextmanager
-def _progress(total: int | None) -> Iterator[Any]:
+def _progress(total: int | None, made: Animation) -> Iterator[Any]:
     """A bar on the terminal, nothing where stderr is a file; yields what is to be told of each frame."""
-    columns = (BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn(), TextColumn("left"))
+    from magictalk.animation import GeneratedAnimation
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _FramesPerSecond(), TimeRemainingColumn(),
+        TextColumn("left"),
+    )  # fmt: skip
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=total)
+        task = progress.add_task("frames", total=total)
+        if isinstance(made, GeneratedAnimation):
+            steps = progress.add_task("denoising")
+            made.denoising = lambda done, expected: progress.update(steps, completed=done, total=expected)
         yield lambda done, expected: progress.update(task, completed=done, total=expected)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from magictalk.data.settings import Settings
 from magictalk.errors import MissingDependencyError, SpeechError
 from magictalk.face.landmarks import LANDMARKS, FaceDetector, FaceTracker
+from magictalk.face.square import head_square
 from magictalk.speech import FPS, RATE, Speech
 from magictalk.video import probe
 from magictalk.video.source import open_media, start_of
@@ -36,8 +37,6 @@ _SCENE_PX = 320
 """Longer side of the pictures in which scene cuts are looked for."""
 _MARGIN = 0.3
 """Around the mesh's box in a look's picture, in box sizes; recognition's crops reach that far."""
-_ABOVE, _BELOW, _BESIDE = 0.55, 0.45, 0.4
-"""Room for hair, chin and shoulders around the face's path, in heights and widths of the mesh's box."""
 _SILENT = 1e-3
 """Peak of a sound in which nothing is heard (-60 dB)."""
 
@@ -242,9 +241,7 @@ class Crop:
 
 
 def crop_head(track: Track) -> Crop:
-    """One square for the whole clip: where the face goes, with room for hair, chin and some shoulder.
-
-    It is moved into the picture, and shrunk to the picture's shorter side, rather than padded.
+    """One square for the whole clip, see :func:`magictalk.face.square.head_square`.
 
     Raises:
         Dropped: when the face moves further than one such square reaches.
@@ -252,13 +249,10 @@ def crop_head(track: Track) -> Crop:
     boxes, picture = track.boxes(), np.array([track.width, track.height])
     low, high = boxes[:, :2].min(0).clip(0, picture), boxes[:, 2:].max(0).clip(0, picture)
     face = np.median(boxes[:, 2:] - boxes[:, :2], axis=0)
-    wanted_low, wanted_high = low - [_BESIDE, _ABOVE] * face, high + [_BESIDE, _BELOW] * face
-    side = int(min((wanted_high - wanted_low).max(), picture.min()))
-    first, last = np.ceil(high - side).clip(0), np.floor(low).clip(max=picture - side)
-    if (first > last).any():
+    square = head_square(low, high, face, (track.width, track.height))
+    if square is None:
         raise Dropped("crop", "face moves too far for one square crop")
-    corner = np.clip(np.round((wanted_low + wanted_high - side) / 2), first, last)
-    return Crop(int(corner[0]), int(corner[1]), side)
+    return Crop(*square)
 
 
 # 4. the picture

@@ -1,7 +1,8 @@
 """Landmarks as a picture: the control map of AnimateNet (MAGIC-Talk, section 3.2).
 
 Drawn as CrucibleAI's ControlNetMediaPipeFace was taught to read them, so that the public network can be used too: rim,
-brows, eyes and lips in its colours, two pixels thick at 512 pixels, and pupils of four pixels.
+brows, eyes and lips in its colours, two pixels thick at 512 pixels, and pupils of four pixels. Smaller pictures have
+lines of a pixel, which two made smaller would not be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from magictalk.face.landmarks import mediapipe_solutions
 
 DRAWN_AT = 512
-"""Pixels of the picture that lines are two pixels thick in; smaller ones are drawn there and made smaller."""
+"""Pixels of the picture that lines are two pixels thick in; smaller ones are drawn there, thicker, and made smaller."""
 
 _COLOURS = {
     "FACEMESH_FACE_OVAL": (10, 200, 10),
@@ -37,19 +38,24 @@ def draw_landmarks(points: NDArray[np.floating], side: int) -> NDArray[np.uint8]
         side: pixels.
     """
     if side < DRAWN_AT:
-        large = draw_landmarks(points[:, :2] * (DRAWN_AT / side), DRAWN_AT)
-        return cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA)
+        large = _draw(points * np.float32(DRAWN_AT / side), DRAWN_AT, max(2, round(DRAWN_AT / side)))
+        return np.asarray(cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    return _draw(points, side, 2)
+
+
+def _draw(points: NDArray[np.floating], side: int, thick: int) -> NDArray[np.uint8]:
+    """The same with lines of ``thick`` pixels and pupils of twice as many."""
     picture = np.zeros((side, side, 3), np.uint8)
     places = np.floor(points[:, :2]).astype(int)
     inside = ((points[:, :2] >= 0) & (points[:, :2] <= side)).all(1)
     places = np.minimum(places, side - 1)
     for (a, b), colour in _lines():
         if inside[a] and inside[b]:
-            cv2.line(picture, places[a].tolist(), places[b].tolist(), colour, 2)
+            cv2.line(picture, places[a].tolist(), places[b].tolist(), colour, thick)
     for point, colour in _PUPILS.items():
         x, y = places[point]
         if inside[point]:
-            picture[max(0, y - 2) : y + 2, max(0, x - 2) : x + 2] = colour
+            picture[max(0, y - thick) : y + thick, max(0, x - thick) : x + thick] = colour
     return picture
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,18 @@ from magictalk.face.landmarks import mediapipe_solutions, quiet
 
 def person_mask(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How much each part of an RGB picture ``[H, W, 3]`` is a person: float32 ``[256, 256]`` over it, 0..1."""
-    small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA)
+    return next(person_masks([image]))
+
+
+def person_masks(images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+    """The same for many pictures, with one network."""
     solutions = mediapipe_solutions()
-    with quiet(), solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as network:
-        return np.asarray(network.process(small).segmentation_mask, np.float32)
+    with quiet():
+        network = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    with network:
+        for image in images:
+            enlarged = min(image.shape[:2]) < 256
+            small = cv2.resize(image, (256, 256), interpolation=cv2.INTER_CUBIC if enlarged else cv2.INTER_AREA)
+            with quiet():
+                mask = network.process(small).segmentation_mask
+            yield np.asarray(mask, np.float32)

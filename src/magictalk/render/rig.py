@@ -15,7 +15,7 @@ from magictalk.motion import Motion
 from magictalk.portrait import Portrait
 from magictalk.render.eyes import Eye
 from magictalk.render.mouth import Mouth
-from magictalk.render.surface import Surface
+from magictalk.render.surface import Frame, Surface
 
 _MAP_PIXELS = 600_000
 """A backward map larger than this is rasterised smaller and enlarged: it is smooth, pixels are not."""
@@ -71,9 +71,13 @@ class RigRender:
             for coefficients, head in zip(motion.coefficients, motion.head, strict=True):
                 yield self.draw(coefficients, head)
 
+    def pose(self, coefficients: NDArray[np.float32], head: NDArray[np.float32]) -> Frame:
+        """Where everything is in that frame."""
+        return self.surface.pose(coefficients, _within_reach(head))
+
     def draw(self, coefficients: NDArray[np.float32], head: NDArray[np.float32]) -> NDArray[np.uint8]:
         """One frame: coefficients ``[52]`` and relative head pose ``[6]`` to ``[H, W, 3]`` uint8 RGB."""
-        frame = self.surface.pose(coefficients, _within_reach(head))
+        frame = self.pose(coefficients, head)
         left, top, right, bottom = self.box
         self._map[:] = self._identity
         self._nearest.fill(-np.inf)

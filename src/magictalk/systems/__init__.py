@@ -19,6 +19,8 @@ _SYSTEMS: dict[str, tuple[str, str, dict[str, object]]] = {
     "emodiff": ("emodiff", "EmoDiffSystem", {"name": "emodiff"}),
     "emodiff-unrefined": ("emodiff", "EmoDiffSystem", {"name": "emodiff-unrefined", "drive": "emodiff-unrefined"}),
     "emodiff-shuffled": ("emodiff", "EmoDiffSystem", {"name": "emodiff-shuffled", "shuffled": True}),
+    "magic-talk": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk", "init": "rig"}),
+    "magic-talk-noise": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk-noise", "init": "noise"}),
 }
 """By name: the file in this folder, the class in it, and what it is made with."""
 

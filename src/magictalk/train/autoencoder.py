@@ -4,13 +4,14 @@
     python -m magictalk.train.autoencoder --data out/dataset --work out/autoencoder -o out/weights/nano-vae
 
 Lips, teeth and eyes are a few pixels of a face, and all that people look at: errors there count more. Colours are
-turned and shifted, so that thirty people stand for more.
+turned and shifted, so that thirty people stand for more. It learns from windows of pictures: it has no attention and so
+does the same to pictures of any size, and windows are learnt from four times as fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,12 +38,13 @@ class Settings:
     """What a run can change; the defaults trained the weights that ship."""
 
     side: int = 128
+    window: int = 64
     channels: tuple[int, ...] = (32, 64, 96, 128)
     latents: int = 4
     batch: int = 16
     features: float = 4.0
     kl: float = 1e-6
-    schedule: Schedule = field(default_factory=lambda: Schedule(6000, 1e-3, every=500, mean=0.998))
+    schedule: Schedule = field(default_factory=lambda: Schedule(2500, 1e-3, every=250, mean=0.997))
 
 
 class Autoencoding(nn.Module):
@@ -63,6 +65,7 @@ class Autoencoding(nn.Module):
             layers_per_block=1,
             norm_num_groups=16,
             sample_size=settings.side,
+            mid_block_add_attention=False,
         )
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +87,7 @@ class Pictures:
         self._shares = shares_of(clips)
 
     def __call__(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Pictures ``[B, 3, S, S]``, -1..1, and weights ``[B, 1, S, S]``."""
+        """Pictures ``[B, 3, S, S]``, -1..1, and weights ``[B, 1, S, S]``; windows of them where they vary."""
         chosen = [self._one(self._clips[i], rng) for i in rng.choice(len(self._clips), count, p=self._shares)]
         pictures, weights = (torch.from_numpy(np.stack(part)) for part in zip(*chosen, strict=True))
         return pictures.permute(0, 3, 1, 2), weights[:, None]
@@ -93,11 +96,13 @@ class Pictures:
         frame = int(rng.choice(np.flatnonzero(clip.seen)))
         picture = clip.frames[frame].astype(np.float32) / 127.5 - 1
         weight = importance(clip.points[frame], self._settings.side, self._settings.features)
-        if self._varied:
-            picture = recoloured(picture, rng)
-            if rng.random() < 0.5:
-                picture, weight = picture[:, ::-1].copy(), weight[:, ::-1].copy()
-        return picture, weight
+        if not self._varied:
+            return picture, weight
+        top, left = rng.integers(self._settings.side - self._settings.window + 1, size=2)
+        here = np.s_[top : top + self._settings.window, left : left + self._settings.window]
+        picture, weight = recoloured(picture[here], rng), weight[here]
+        turn = np.s_[:, :: rng.choice([-1, 1])]
+        return np.ascontiguousarray(picture[turn]), np.ascontiguousarray(weight[turn])
 
 
 def importance(points: NDArray[np.float32], side: int, features: float) -> NDArray[np.float32]:
@@ -168,7 +173,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Settings.batch)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    schedule = Schedule(options.steps, 1e-3, every=500, mean=0.998, seed=options.seed)
+    schedule = replace(Settings().schedule, steps=options.steps, seed=options.seed)
     settings = Settings(batch=options.batch, schedule=schedule)
     try:
         clips = gather(options.data, settings.side, "train", "val")

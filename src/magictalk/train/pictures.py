@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from magictalk.data.dataset import Dataset, Sample
 from magictalk.errors import DatasetError
+from magictalk.motion import ARKIT
 from magictalk.train.lips import kind_of
 
 LICENCES = "open", "noncommercial"
 """Classes of licence whose pixels may be learnt."""
+_SMILES = [ARKIT.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
 MOST_OF_ONE = 60
 """Clips that are taken of the speaker of whom there are hundreds."""
 
@@ -36,6 +38,7 @@ class Clip:
         seen: bool ``[T]``.
         contour: uint8 ``[S, S]``, edges of head and face, 0..255.
         face: float32 ``[128]``, the recogniser's embedding.
+        smile: 0..1, the mean over the clip.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Clip:
     seen: NDArray[np.bool_]
     contour: NDArray[np.uint8]
     face: NDArray[np.float32]
+    smile: float = 0.0
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -65,6 +69,7 @@ def clip_of(sample: Sample, side: int) -> Clip:
         sample.seen,
         edges,
         sample.embedding,
+        float(sample.motion.coefficients[:, _SMILES].mean()),
     )
 
 

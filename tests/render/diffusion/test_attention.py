@@ -37,7 +37,7 @@ def test_branches_are_weighed_and_summed(batch: int, queries: int, lengths: list
     tokens = {f"c{i}": torch.randn(batch, n, 6 + i) for i, n in enumerate(lengths)}
     weights = {name: 0.3 + i for i, name in enumerate(tokens)}
     x = torch.randn(batch, queries, 12)
-    made = attn(x, encoder_hidden_states=tokens, weights=weights)
+    made = attn(x, encoder_hidden_states={name: (tokens[name], weights[name]) for name in tokens})
     processor = attn.processor
     assert isinstance(processor, DecoupledAttention)
     branches = [
@@ -53,9 +53,11 @@ def test_one_condition_is_plain_cross_attention() -> None:
     attn.set_processor(AttnProcessor())
     plain = attn(x, encoder_hidden_states=tokens)
     decouple(nn.ModuleList([attn]), "text", {"identity": 4})
-    one = {"text": tokens, "identity": torch.randn(2, 2, 4)}
-    assert torch.allclose(attn(x, encoder_hidden_states=one, weights={"identity": 0.0}), plain, atol=1e-6)
-    assert not torch.allclose(attn(x, encoder_hidden_states=one), plain, atol=1e-3)
+    made = [
+        attn(x, encoder_hidden_states={"text": (tokens, 1.0), "identity": (torch.randn(2, 2, 4), w)}) for w in (0, 1.0)
+    ]
+    assert torch.allclose(made[0], plain, atol=1e-6)
+    assert not torch.allclose(made[1], plain, atol=1e-3)
 
 
 def test_learned_weights_begin_equal_and_learn() -> None:
@@ -64,15 +66,15 @@ def test_learned_weights_begin_equal_and_learn() -> None:
     processor = attn.processor
     assert isinstance(processor, DecoupledAttention)
     assert {name: w.item() for name, w in processor.w.items()} == {"landmarks": 1, "contour": 1}
-    tokens = {"landmarks": torch.randn(1, 3, 6), "contour": torch.randn(1, 3, 6)}
-    attn(torch.randn(1, 2, 12), encoder_hidden_states=tokens, weights={"contour": 0.5}).sum().backward()
+    tokens = {"landmarks": (torch.randn(1, 3, 6), 1.0), "contour": (torch.randn(1, 3, 6), 0.5)}
+    attn(torch.randn(1, 2, 12), encoder_hidden_states=tokens).sum().backward()
     assert all(w.grad is not None and w.grad != 0 for w in processor.w.values())
 
 
 def test_all_weights_at_zero_leave_the_bias() -> None:
     attn = layer()
     decouple(nn.ModuleList([attn]), "text", {})
-    made = attn(torch.randn(1, 2, 12), encoder_hidden_states={"text": torch.randn(1, 3, 6)}, weights={"text": 0.0})
+    made = attn(torch.randn(1, 2, 12), encoder_hidden_states={"text": (torch.randn(1, 3, 6), 0.0)})
     assert torch.allclose(made, attn.to_out[0].bias.expand(1, 2, -1))
 
 
@@ -85,4 +87,4 @@ def test_unknown_conditions_are_an_error() -> None:
     attn = layer()
     decouple(nn.ModuleList([attn]), "text", {"identity": 6})
     with pytest.raises(KeyError, match="contour"):
-        attn(torch.randn(1, 2, 12), encoder_hidden_states={"contour": torch.randn(1, 3, 6)})
+        attn(torch.randn(1, 2, 12), encoder_hidden_states={"contour": (torch.randn(1, 3, 6), 1.0)})

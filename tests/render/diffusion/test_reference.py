@@ -149,3 +149,16 @@ class TestAnimateNet:
             a, b = (n(given["latents"], torch.tensor([3, 9]), given["text"], **control) for n in (network, again))
         assert torch.equal(a[1], b[1])
         assert any(name.startswith("tokens.contour") for name, _ in again.named_parameters()) is contour
+
+
+def test_nothing_is_said_on_the_way(
+    reference: ReferenceNet, animate: AnimateNet, given: Given, control: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    from diffusers.utils import logging
+
+    logging.enable_propagation()
+    with torch.inference_mode():
+        added = animate(given["latents"], 7, given["text"], **control, weights={"contour": 0.5})
+    run(reference, given, control=added, weights={"identity": 0.5})
+    logging.disable_propagation()
+    assert not caplog.records

@@ -98,9 +98,8 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         down, middle = self.net(
             latents.transpose(1, 2).flatten(0, 1),
             _each_frame(timestep, frames),
-            tokens,
+            {name: (found, (weights or {}).get(name, 1.0)) for name, found in tokens.items()},
             torch.cat(list(each.values()), 1),
-            cross_attention_kwargs={"weights": dict(weights or {})},
             return_dict=False,
         )
         return tuple(down), middle

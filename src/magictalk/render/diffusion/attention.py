@@ -12,8 +12,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-Conditions = Mapping[str, Tensor]
-"""Tokens ``[B, L, D]`` of each condition, by name."""
+Conditions = Mapping[str, tuple[Tensor, float]]
+"""Tokens ``[B, L, D]`` of each condition and how much it counts, by name."""
 Weights = Mapping[str, float]
 """How much each condition counts, by name; 1 where it is not named."""
 
@@ -41,30 +41,28 @@ class DecoupledAttention(nn.Module):
 
     def __call__(
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Conditions,
-        attention_mask: Tensor | None = None, temb: Tensor | None = None, weights: Weights | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Attend from ``[B, S, C]`` to every condition; the names are those that diffusers calls processors with.
 
         Args:
             attn: the layer.
             hidden_states: ``[B, S, C]``.
-            encoder_hidden_states: tokens of each condition.
+            encoder_hidden_states: tokens of each condition, and its weight, times what is learned; those of weight 0
+                are not computed.
             attention_mask: not used; conditions have no padding.
             temb: not used.
-            weights: how much each condition counts, times what is learned; those at 0 are not computed.
         """
         del attention_mask, temb
         query = attn.to_q(hidden_states)
         q, z = _heads(attn, query), torch.zeros_like(query)
-        for name, tokens in encoder_hidden_states.items():
-            w: float | Tensor = (weights or {}).get(name, 1.0)
-            if w == 0:
+        for name, (tokens, weight) in encoder_hidden_states.items():
+            if weight == 0:
                 continue
             own = name == self.first
             k, v = (attn.to_k, attn.to_v) if own else (self.to_k[name], self.to_v[name])
             found = nn.functional.scaled_dot_product_attention(q, _heads(attn, k(tokens)), _heads(attn, v(tokens)))
-            if name in self.w:
-                w = w * self.w[name]
+            w = weight * self.w[name] if name in self.w else weight
             z = z + w * found.transpose(1, 2).flatten(2)
         for layer in attn.to_out:
             z = layer(z)

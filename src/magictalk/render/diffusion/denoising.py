@@ -162,10 +162,10 @@ class VideoDiffusion:
                 progress(done + 1, len(times))
 
     @torch.inference_mode()
-    def decode(self, store: Latents, length: int) -> Iterator[Frame]:
-        """The frames, uint8 RGB ``[H, W, 3]``, a few at a time."""
+    def decode(self, store: Latents, length: int, start: int = 0) -> Iterator[Frame]:
+        """Frames from number ``start`` on, uint8 RGB ``[H, W, 3]``, a few at a time."""
         scale = cast(Any, self.vae).config.scaling_factor
-        for first in range(0, length, DECODED):
+        for first in range(start, length, DECODED):
             latents = store.read(first, min(first + DECODED, length)).to(self.device, self._dtype)
             pictures = cast(Any, self.vae).decode(latents / scale).sample
             yield from ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

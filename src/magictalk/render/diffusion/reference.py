@@ -104,27 +104,31 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             control: what AnimateNet adds to the skip connections and to the middle, ``[B N, C', h', w']`` each.
             weights: of the conditions, by name.
         """
-        conditions = self.conditions(text, face, latents.shape[2])
+        conditions = self.conditions(text, face, latents.shape[2], weights or {})
         down, middle = control or (None, None)
         shared = self.config["unified"]
         noise = self.unet(
             latents,
             timestep,
-            torch.cat(list(conditions.values()), 1) if shared else conditions,
-            cross_attention_kwargs=None if shared else {"weights": dict(weights or {})},
+            torch.cat([tokens for tokens, _ in conditions.values()], 1) if shared else conditions,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,
         )[0]
         return cast(Tensor, noise)
 
-    def conditions(self, text: Tensor, face: Tensor, frames: int) -> Conditions:
-        """Tokens ``[B N, L, D]`` of both conditions."""
+    def conditions(self, text: Tensor, face: Tensor, frames: int, weights: Weights) -> Conditions:
+        """Tokens ``[B N, L, D]`` of both conditions, and their weights."""
         every = text if text.ndim == 4 else text[:, None].expand(-1, frames, -1, -1)
         return {
-            TEXT: every.flatten(0, 1),
-            IDENTITY: self.identity(face).repeat_interleave(frames, 0),
+            TEXT: (every.flatten(0, 1), weights.get(TEXT, 1.0)),
+            IDENTITY: (self.identity(face).repeat_interleave(frames, 0), weights.get(IDENTITY, 1.0)),
         }
+
+
+def as_identity(embedding: Tensor) -> Tensor:
+    """A face's embedding ``[..., E]`` with numbers of about 1 each, as the nano tier's networks take it."""
+    return nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
 
 
 class _Unmoved(nn.Module):

@@ -1,0 +1,73 @@
+"""MAGIC-Talk (Surrey): motion by the variational generator (3.2), frames by latent diffusion (3.1 to 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.animation import animate
+from magictalk.portrait import Portrait
+from magictalk.render.diffusion.denoising import Sampling
+from magictalk.render.diffusion.render import Drawing
+from magictalk.render.diffusion.text import Prompts
+from magictalk.speech import Speech
+
+STRENGTH = 0.5
+"""Share of the denoising that warped frames go through."""
+
+
+def drawing_of(
+    prompt: str | None = None,
+    *,
+    init: Literal["rig", "noise"] = "rig",
+    strength: float = STRENGTH,
+    contour: Path | None = None,
+    text_weight: float = 1.0,
+    identity_weight: float = 1.0,
+    **sampling: Any,
+) -> Drawing:
+    """How the system draws, from what a user says.
+
+    Args:
+        prompt, init, contour: as in :class:`Drawing`.
+        strength: how much noise covers the rig's frames, 0 to 1.
+        text_weight, identity_weight: how much the prompt and the face count, 0 to 4.
+        sampling: of :class:`Sampling`: ``steps``, ``guidance``, ``seed``, ``frames``, ``overlap``, ``batch``.
+
+    Raises:
+        OptionError: when a value is out of its range.
+        StyleError: when the prompt is empty, or its times are out of order.
+    """
+    if prompt is not None:
+        Prompts.parse(prompt)
+    weights = {"text": text_weight, "identity": identity_weight}
+    return Drawing(prompt, init, Sampling(strength=strength, weights=weights, **sampling), contour)
+
+
+class MagicTalkSystem:
+    """Motion by the variational generator, frames by the embedded tier's diffusion.
+
+    Args:
+        name: what it is asked for by.
+        init: ``"noise"`` as in the paper, or ``"rig"``.
+
+    Raises:
+        MissingDependencyError: when dlib or the sentence-embedding model is not installed.
+        WeightsError: when weights are missing.
+    """
+
+    def __init__(self, name: str, init: Literal["rig", "noise"]) -> None:
+        from magictalk.render.diffusion import tiers
+
+        self.name, self._init = name, init
+        self._networks = tiers.nano()
+
+    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames at 25 fps, uint8 RGB ``[128, 128, 3]``."""
+        drawing = drawing_of(init=self._init, seed=seed)
+        made = animate(portrait, speech, drive="variational", drawing=drawing, networks=self._networks, seed=seed)
+        return made.frames()

@@ -1,0 +1,199 @@
+"""Stages of MAGIC-Talk's training: what learns, what is frozen, what it learns from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from magictalk.face.pose import Pose, canonical
+from magictalk.render.diffusion.denoising import animatediff_scheduler
+from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.train import magic_talk
+from magictalk.train.loop import Schedule
+from magictalk.train.magic_talk import (
+    STAGES,
+    Batch,
+    Settings,
+    Talking,
+    Videos,
+    networks_of,
+    picture_code,
+    with_motion,
+)
+from magictalk.train.pictures import Clip
+
+SIDE = 32
+TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 12, "groups": 8}
+
+
+class Reader:
+    """Texts to tokens that depend on them alone."""
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        seeds = [sum(map(ord, text)) for text in texts]
+        return torch.stack([torch.randn(5, 12, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+
+@pytest.fixture(autouse=True)
+def _another_run() -> Iterator[None]:
+    """Accelerate settles a process's precision once; here every test is a run of its own."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state()
+
+
+def clip_of(seed: int, split: str = "train", frames: int = 20) -> Clip:
+    """An oval face that moves sideways."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(30, 226, (2, 3))
+    y, x = np.mgrid[:SIDE, :SIDE]
+    pictures, points = [], []
+    for t in range(frames):
+        inside = ((x - 15 - t % 3) / 8) ** 2 + ((y - 16) / 11) ** 2 < 1
+        pictures.append(np.where(inside[..., None], colours[0], colours[1]).astype(np.uint8))
+        points.append(Pose(np.zeros(3), np.array([15.0 + t % 3, 13.0]), 8.0).to_image(canonical()))
+    seen = np.ones(frames, bool)
+    seen[0] = False
+    return Clip(
+        str(seed), "people", split, np.stack(pictures), np.float32(np.stack(points)), seen,
+        np.zeros((SIDE, SIDE), np.uint8), rng.normal(size=128).astype(np.float32),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
+    stages = tuple(replace(s, schedule=schedule, videos=2, frames=min(s.frames, 4)) for s in STAGES)
+    reference = {**TINY, "identity_width": 128, "identity_tokens": 2, "frames": 8, "motion_heads": 2}
+    return Settings(
+        side=SIDE, looks=2, stages=stages, reference=reference, animate={**TINY, "control_channels": (4, 8)}
+    )
+
+
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKL:
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, scaling_factor=2.0,
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def videos(settings: Settings, vae: Any, tmp_path_factory: pytest.TempPathFactory) -> Videos:
+    table = tmp_path_factory.mktemp("captions") / "captions.csv"
+    return Videos([clip_of(i) for i in range(3)], vae, Reader(), table, settings)
+
+
+def test_batches_hold_what_belongs_together(videos: Videos, vae: Any) -> None:
+    batch = videos.draw(3, 4, np.random.default_rng(0), varied=False)
+    assert batch.latents.shape == (3, 4, 4, 16, 16) and batch.text.shape == (3, 5, 12)
+    assert batch.landmarks.shape == (3, 3, 4, SIDE, SIDE) and batch.contour.shape == (3, 3, SIDE, SIDE)
+    assert batch.weight.shape == (3, 1, 4, 16, 16)
+    assert batch.weight.mean((-1, -2)).numpy() == pytest.approx(1)
+    assert batch.landmarks.min() == -1 and batch.landmarks.max() > 0 and (batch.contour == -1).all()
+    clip = videos.clips[0]
+    code = torch.nn.functional.normalize(torch.from_numpy(clip.face), dim=0) * 128**0.5
+    rows = [i for i in range(3) if torch.allclose(batch.face[i], code)]
+    assert rows  # the first clip was drawn, and its latents are those of its frames
+    with torch.inference_mode():
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 127.5 - 1
+        own = vae.encode(frames).latent_dist.mode() * 2.0
+    for i in rows:
+        assert any(torch.allclose(batch.latents[i].transpose(0, 1), own[t : t + 4], atol=1e-2) for t in range(17))
+
+
+def test_text_and_face_are_left_out_together_now_and_then(videos: Videos) -> None:
+    batch = videos.draw(300, 1, np.random.default_rng(0))
+    without_face = (batch.face == 0).all(-1)
+    without_text = (batch.text == videos.empty).all(-1).all(-1)
+    assert torch.equal(without_face, without_text) and 0.05 < without_face.float().mean() < 0.16
+
+
+def test_the_loss_is_equation_1(settings: Settings, videos: Videos) -> None:
+    reference, animate = networks_of(settings)
+    batch = videos.draw(2, 1, np.random.default_rng(0))
+    epsilon, t = torch.randn(batch.latents.shape), torch.tensor([3, 700])
+    alpha = animatediff_scheduler().alphas_cumprod[t]
+    with torch.inference_mode():
+        loss = Talking(reference, animate, False)(batch, epsilon, t, alpha)
+        noisy = animatediff_scheduler().add_noise(batch.latents, epsilon, t)
+        expected = batch.weight * (reference(noisy, t, batch.text, batch.face) - epsilon) ** 2
+    assert float(loss) == pytest.approx(float(expected.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_gradients_reach_exactly_what_a_stage_trains(settings: Settings, videos: Videos, stage: Any) -> None:
+    reference, animate = networks_of(settings)
+    animate.clone(reference)
+    if stage.name == "motion":
+        reference = with_motion(reference)
+    for p in animate.net.controlnet_mid_block.parameters():  # as after some training: no convolution is at zero
+        torch.nn.init.normal_(p)
+    network = Talking(reference, animate, stage.controlled)
+    magic_talk.freeze(network, stage)
+    batch = videos.draw(1, 4 if stage.frames > 1 else 1, np.random.default_rng(0))
+    t = torch.tensor([10])
+    network(batch, torch.randn(batch.latents.shape), t, torch.tensor([0.5])).backward()
+    touched = {name for name, p in network.named_parameters() if p.grad is not None}
+    wanted = {name for name, _ in network.named_parameters() if re.match(stage.learns, name)}
+    assert touched == wanted and wanted
+    heads = {name.split(".")[0] for name in wanted}
+    assert heads == {{"reference": "reference", "animate": "animate", "motion": "reference"}[stage.name]}
+
+
+def test_motion_blocks_begin_by_changing_nothing(settings: Settings, videos: Videos) -> None:
+    still, _ = networks_of(settings)
+    moving = with_motion(still)
+    batch = videos.draw(1, 4, np.random.default_rng(0))
+    with torch.inference_mode():
+        a, b = (net.eval()(batch.latents, 5, batch.text, batch.face) for net in (still, moving))
+    assert torch.allclose(a, b, atol=1e-6)
+    assert isinstance(moving, ReferenceNet) and any("motion_modules" in name for name in moving.state_dict())
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_all_stages_run_and_go_on(settings: Settings, videos: Videos, vae: Any, tmp_path: Path, motion: bool) -> None:
+    lines: list[str] = []
+    asked = replace(settings, motion=motion)
+    reference, _ = magic_talk.run(asked, videos, videos, vae, tmp_path, lines.append)
+    names = ["reference", "animate"] + ["motion"] * motion
+    assert [line for line in lines if line.startswith("stage")] == [f"stage {name}" for name in names]
+    assert reference.config["motion"] is motion
+    for name in names:
+        assert Image.open(tmp_path / name / "sheet.png").size == (2 * SIDE, 3 * SIDE)
+    again, _ = magic_talk.run(asked, videos, videos, vae, tmp_path, lines.append)  # nothing is left to do
+    assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), again.parameters(), strict=True))
+    fresh, _ = networks_of(settings)
+    before = fresh.unet.state_dict()["conv_in.weight"]
+    assert not torch.equal(before, reference.unet.state_dict()["conv_in.weight"])
+
+
+def test_it_learns_what_is_said_and_who_it_is(settings: Settings, videos: Videos, vae: Any, tmp_path: Path) -> None:
+    schedule = Schedule(150, 3e-3, warmup=10, every=50, mean=0.9, precision="no")
+    one = replace(settings, stages=(replace(settings.stages[0], schedule=schedule, videos=8),))
+    lines: list[str] = []
+    magic_talk.run(one, videos, videos, vae, tmp_path, lines.append)
+    held = [float(line.split("held out ")[1]) for line in lines if "held out" in line]
+    assert held[-1] < 0.8 * held[0]
+
+
+def test_a_picture_code_knows_a_picture() -> None:
+    a, b = torch.randn(2, 4, 16, 16)
+    assert picture_code(a).shape == (128,) and float(picture_code(a).norm()) == pytest.approx(128**0.5)
+    assert torch.equal(picture_code(a), picture_code(a)) and not torch.allclose(picture_code(a), picture_code(b))
+
+
+def test_a_batch_moves_whole() -> None:
+    batch = Batch(*(torch.zeros(1) for _ in Batch._fields))
+    assert isinstance(batch.to(torch.device("cpu")), Batch)
