@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from magictalk.metrics.identity import DINO, ArcFace, FaceSimilarity, IdentityDrift, aligned
+from magictalk.face.recognition import aligned
+from magictalk.metrics.identity import DINO, ArcFace, FaceSimilarity, IdentityDrift
 
 
 def test_frames_without_a_face_are_left_out():

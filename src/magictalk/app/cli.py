@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 import magictalk
-from magictalk.app import data, dialogue, evaluation
+from magictalk.app import data, dialogue, evaluation, weights
 from magictalk.app.output import whole
 from magictalk.errors import MagicTalkError, OptionError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     help="A portrait and a voice become a talking video.", add_completion=False, pretty_exceptions_enable=False
 )
 app.add_typer(data.app, name="data")
+app.add_typer(weights.app, name="weights")
 app.command("evaluate")(evaluation.evaluate_command)
 app.command("benchmark")(evaluation.benchmark_command)
 app.command("dialogue")(dialogue.dialogue_command)
@@ -134,6 +135,10 @@ def animate_command(
     contour: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture of a head whose outline magic-talk keeps.")
     ] = None,
+    full_tier: Annotated[
+        Path | None,
+        typer.Option("--weights", metavar="FOLDER", help="Draw at 512 pixels, by what magictalk weights pull fetched."),
+    ] = None,
     driving: Annotated[Path | None, typer.Option(metavar="VIDEO", help="Take motion from the face in a video.")] = None,
     driving_parts: Annotated[
         Literal["upper", "all"],
@@ -155,12 +160,17 @@ def animate_command(
         "steps": steps,
         "text_weight": text_weight,
         "identity_weight": identity_weight,
+        "weights": full_tier,
     }
     named: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    drawing = None
+    drawing = networks = None
     if system == "magic-talk":
         from magictalk.systems.magic_talk import drawing_of
 
+        if named.pop("weights", None):
+            from magictalk.render.diffusion import tiers
+
+            networks = tiers.full(cast(Path, full_tier), identity=identity_weight != 0)
         named |= {} if guidance is None else {"guidance": guidance}
         drawing = drawing_of(prompt, seed=seed, **named)
         prompt = guidance = None
@@ -192,7 +202,11 @@ def animate_command(
         start=start,
         duration=duration,
         drawing=drawing,
+        networks=networks,
     )
+    if networks and drawing and networks.diffusion.device.type == "cpu":
+        hours = tiers.hours(networks, made.frame_count or 25, drawing.sampling)
+        print(f"no GPU: the full tier will take about {hours:.1f} hours on this processor", file=sys.stderr)
     try:
         with _progress(made.frame_count, made) as progress:
             saved = made.save(output, overwrite=overwrite, resume=resume, progress=progress)

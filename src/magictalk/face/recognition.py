@@ -23,6 +23,12 @@ SAME_PERSON = 0.6
 _POINTS = (263, 362, 33, 133, 2)
 """The mesh's counterparts of dlib's five points: the picture's right eye (outer, inner), its left eye, nose base."""
 
+_ARCFACE_POINTS = (468, 473, 4, 61, 291)  # the picture's left and right iris, nose tip, corners of the mouth
+_ARCFACE_TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Where ArcFace has these points in its picture of 112 x 112 (Deng et al. 2019, InsightFace's alignment)."""
+
 _MODEL = "dlib_face_recognition_resnet_model_v1.dat"
 
 
@@ -68,3 +74,13 @@ def _model_file() -> Path:
         "face recognition needs the model in face_recognition_models, which is not installed; "
         "pip install 'magictalk[data]'"
     )
+
+
+def aligned(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The face ``[112, 112, 3]`` as ArcFace networks are trained on it: a similarity onto five template points."""
+    import cv2
+    from skimage.transform import estimate_transform
+
+    points = landmarks[list(_ARCFACE_POINTS), :2].astype(np.float64)
+    to_template = estimate_transform("similarity", points, _ARCFACE_TEMPLATE)
+    return cv2.warpAffine(image, to_template.params[:2], (112, 112), flags=cv2.INTER_LINEAR)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from magictalk.face.recognition import aligned
 from magictalk.metrics import networks
 from magictalk.metrics.functional.identity import cosine, drift
 from magictalk.metrics.mean import Mean
@@ -76,13 +77,6 @@ class DINO(Mean):
         self.add(cosine(self.features(frames), self.features(reference[None])[0]))
 
 
-_MESH = (468, 473, 4, 61, 291)  # the picture's left and right iris, nose tip, corners of the mouth
-_TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-"""Where ArcFace has these points in its picture of 112 x 112 (Deng et al. 2019, InsightFace's alignment)."""
-
-
 class ArcFace:
     """Embeddings by an ArcFace network given by the user.
 
@@ -99,12 +93,3 @@ class ArcFace:
         face = next(networks.batches(aligned(image, landmarks)[None]))
         embedding: NDArray[np.float32] = self.network(face / 127.5 - 1)[0].numpy()
         return embedding
-
-
-def aligned(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The face ``[112, 112, 3]`` as ArcFace networks are trained on it: a similarity onto five template points."""
-    import cv2
-    from skimage.transform import estimate_transform
-
-    to_template = estimate_transform("similarity", landmarks[list(_MESH), :2].astype(np.float64), _TEMPLATE)
-    return cv2.warpAffine(image, to_template.params[:2], (112, 112), flags=cv2.INTER_LINEAR)

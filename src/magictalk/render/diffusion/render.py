@@ -31,6 +31,7 @@ from magictalk.portrait import Portrait
 from magictalk.render.diffusion.caption import caption_of
 from magictalk.render.diffusion.denoising import Progress, Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import Latents
+from magictalk.render.diffusion.reference import IDENTITY
 from magictalk.render.diffusion.text import Prompts, TextEncoder, blend_tokens
 from magictalk.render.rig import RigRender
 
@@ -60,6 +61,12 @@ class Networks:
     text: TextEncoder
     embed: Embed
     side: int
+
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a frame's latents."""
+        config = cast(Any, self.diffusion.vae).config
+        latent = self.side // 2 ** (len(config.block_out_channels) - 1)
+        return config.latent_channels, latent, latent
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,10 @@ class DiffusionRender:
                 raise OptionError(f"the prompt is too long: {cut!r} would not be read; say it in fewer words")
         self._tokens = networks.text(self.prompts.texts)
         self._empty = networks.text([""])[0]
-        self._face = networks.embed(self.portrait.image, self.portrait.landmarks)
+        if drawing.sampling.weights.get(IDENTITY, 1.0) == 0:
+            self._face = torch.zeros(networks.diffusion.reference.config["identity_width"])
+        else:
+            self._face = networks.embed(self.portrait.image, self.portrait.landmarks)
         self._contour = as_control(self._edges(points))
 
     def __call__(
@@ -143,7 +153,7 @@ class DiffusionRender:
             points = np.memmap(folder / "points.f32", np.float32, "w+", shape=(count, 478, 2))
             from_rig = drawing.init == "rig"
             sampling = drawing.sampling if from_rig else replace(drawing.sampling, strength=1.0)
-            store = Latents(folder, self._shape(), f"{job} {drawing} {count}")
+            store = Latents(folder, self._networks.latent_shape(), f"{job} {drawing} {count}")
             drawn = self._draw(folder / "motion.f32", points, pictures=from_rig and store.done is None)
             wanted = Wanted(
                 count,
@@ -190,11 +200,6 @@ class DiffusionRender:
             edges = contour(other.image, other.landmarks)
         small = cv2.resize(edges.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
         return np.repeat(small[..., None], 3, -1)
-
-    def _shape(self) -> tuple[int, int, int]:
-        config = cast(Any, self._networks.diffusion.vae).config
-        latent = self._networks.side // 2 ** (len(config.block_out_channels) - 1)
-        return config.latent_channels, latent, latent
 
 
 def head_of(portrait: Portrait) -> Portrait:

@@ -10,22 +10,29 @@
 
 from __future__ import annotations
 
+import copy
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ControlNetModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from magictalk import weights
-from magictalk.face.recognition import FaceRecogniser
-from magictalk.render.diffusion.animate import AnimateNet
-from magictalk.render.diffusion.denoising import VideoDiffusion, animatediff_scheduler
+from magictalk.errors import WeightsError
+from magictalk.face.recognition import FaceRecogniser, aligned
+from magictalk.render.diffusion.animate import AnimateNet, ControlPair
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, animatediff_scheduler
+from magictalk.render.diffusion.fusion import Segments
+from magictalk.render.diffusion.layouts import fill, identity_slots, motion_slots, read, unet_slots
+from magictalk.render.diffusion.public import IDENTITY, require
 from magictalk.render.diffusion.reference import ReferenceNet, as_identity
-from magictalk.render.diffusion.render import Networks
-from magictalk.render.diffusion.text import SentenceText
+from magictalk.render.diffusion.render import Embed, Networks
+from magictalk.render.diffusion.text import ClipText, SentenceText
 
 Tier = Literal["nano", "full"]
 NANO_SIDE, FULL_SIDE = 128, 512
@@ -54,3 +61,106 @@ def nano(vae: str | Path = "nano-vae", reference: str | Path = "magic-talk-refer
         animatediff_scheduler(),
     )
     return Networks(networks, SentenceText(), embed, NANO_SIDE)
+
+
+def full(
+    folder: Path,
+    *,
+    identity: bool = True,
+    device: str | None = None,
+    side: int = FULL_SIDE,
+    layout: Mapping[str, Any] | None = None,
+) -> Networks:
+    """The papers' size, from public checkpoints as ``magictalk weights pull magic-talk`` lays them out.
+
+    Args:
+        folder: of the checkpoints.
+        identity: False leaves the identity branch out; then its weight must be 0.
+        device: such as ``"cuda"``; the GPU where there is one.
+        side: pixels of the frames.
+        layout: settings of :class:`ReferenceNet`, where the checkpoints are not of Stable Diffusion 1.5's size.
+
+    Raises:
+        MissingDependencyError: when transformers is not installed.
+        WeightsError: when a file is missing or does not fit; it is named.
+    """
+    require(folder, "base", "vae", "motion", "landmarks", "contour")
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    reference = ReferenceNet(**(layout or {}))
+    sources = [(unet_slots(reference), "base/unet"), (motion_slots(reference), "motion")]
+    for slots, part in sources:
+        path = folder / part / weights.WEIGHTS
+        fill(reference, slots, read(path), str(path))
+    if identity:
+        path = folder / "identity" / "ip-adapter-faceid_sd15.safetensors"
+        if not path.is_file():
+            raise WeightsError(f"no {path}; put there {IDENTITY}")
+        fill(reference, identity_slots(reference), read(path), str(path))
+    vae, *controls = (
+        weights.load(kind, folder / part)
+        for kind, part in (
+            (AutoencoderKL, "vae"),
+            (ControlNetModel, "landmarks/diffusion_sd15"),
+            (ControlNetModel, "contour"),
+        )
+    )
+    networks: list[nn.Module] = [cast(nn.Module, vae), reference, ControlPair(*cast(list[nn.Module], controls))]
+    for network in networks:
+        network.to(where, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    diffusion = VideoDiffusion(networks[0], reference, networks[2], animatediff_scheduler())
+    return Networks(diffusion, ClipText(folder / "base"), _arcface(folder) if identity else _nobody, side)
+
+
+def _arcface(folder: Path) -> Embed:
+    path = folder / "identity" / "arcface.pt"
+    try:
+        network = torch.jit.load(path, map_location="cpu").eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise WeightsError(f"cannot load {path}; put there {IDENTITY}") from error
+
+    @torch.inference_mode()
+    def embed(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Tensor:
+        face = torch.from_numpy(aligned(picture, landmarks)).permute(2, 0, 1)[None] / 127.5 - 1
+        found: Tensor = network(face)[0]
+        return nn.functional.normalize(found, dim=0).clone()
+
+    return embed
+
+
+def _nobody(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Tensor:
+    raise WeightsError("the identity branch has no weights here; use --identity-weight 0")
+
+
+def operations(networks: Networks, frames: int, sampling: Sampling) -> float:
+    """Floating-point operations that a video of so many frames takes in the denoising, counted without doing them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    reference, animate = networks.diffusion.reference, networks.diffusion.animate
+    channels, side, _ = networks.latent_shape()
+    segments = Segments(frames, sampling.frames, sampling.overlap)
+    n, halves = segments.size, 1 if sampling.guidance == 1 else 2
+    tokens = networks.text(["a"]).shape[1]
+    with torch.device("meta"):
+        shown = copy.deepcopy(nn.ModuleList([reference, animate])).to("meta", torch.float32)
+        x = torch.empty(halves, channels, n, side, side)
+        text = torch.empty(halves, tokens, reference.config["width"])
+        face = torch.empty(halves, reference.config["identity_width"])
+        pictures = torch.empty(halves, 3, n, networks.side, networks.side)
+        step = torch.zeros(halves, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            control = shown[1](x, step, text, pictures, pictures[:, :, 0])
+            shown[0](x, step, text, face, control)
+    return float(counter.get_total_flops()) * sampling.taken() * len(segments.starts())
+
+
+def hours(networks: Networks, frames: int, sampling: Sampling) -> float:
+    """Hours that the denoising of so many frames may take on this processor, from how fast it multiplies matrices."""
+    side = 1024
+    a, b = torch.rand(2, side, side)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return operations(networks, frames, sampling) / (2 * side**3 / min(times)) / 3600
