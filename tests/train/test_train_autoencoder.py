@@ -49,7 +49,7 @@ def _another_run() -> Iterator[None]:
 @pytest.fixture
 def settings() -> Settings:
     schedule = Schedule(300, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
-    return Settings(side=SIDE, window=24, channels=(16, 32), batch=4, schedule=schedule)
+    return Settings(side=SIDE, window=24, channels=(16, 32), latents=4, batch=4, schedule=schedule)
 
 
 def test_lips_and_eyes_count_most() -> None:

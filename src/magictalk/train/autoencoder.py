@@ -40,11 +40,11 @@ class Settings:
     side: int = 128
     window: int = 64
     channels: tuple[int, ...] = (32, 64, 96, 128)
-    latents: int = 4
+    latents: int = 8
     batch: int = 16
     features: float = 4.0
     kl: float = 1e-6
-    schedule: Schedule = field(default_factory=lambda: Schedule(2500, 1e-3, every=250, mean=0.997))
+    schedule: Schedule = field(default_factory=lambda: Schedule(3500, 1.5e-3, every=500, mean=0.997))
 
 
 class Autoencoding(nn.Module):

@@ -37,10 +37,14 @@ from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.pictures import Clip, gather, shares_of
 from magictalk.train.sequences import need
 
-NANO: dict[str, Any] = {"channels": (64, 128, 192), "layers": 1, "heads": 4, "width": 384, "groups": 16}
+NANO: dict[str, Any] = {
+    "channels": (64, 128, 192), "layers": 1, "heads": 4, "width": 384, "groups": 16, "latent_channels": 8,
+}  # fmt: skip
 """Settings that both networks of the nano tier share."""
 NANO_REFERENCE: dict[str, Any] = {**NANO, "identity_width": 128, "frames": 16, "motion_heads": 4}
 NANO_ANIMATE: dict[str, Any] = {**NANO, "control_channels": (16, 32, 64, 96)}
+MOST_OF_ONE = 20
+"""Clips that are taken of the speaker of whom there are hundreds."""
 DROPPED = 0.1
 """How often text and identity are left out, so that guidance can lead away from that."""
 FACE_NOISE = 0.2
@@ -69,9 +73,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("reference", r"reference\.", 1, 16, False, Schedule(2000, 5e-4, every=500)),
-    Stage("animate", r"animate\.", 1, 16, True, Schedule(3000, 5e-4, every=500)),
-    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(700, 3e-4, 100, every=350)),
+    Stage("reference", r"reference\.", 1, 16, False, Schedule(3000, 5e-4, every=1000)),
+    Stage("animate", r"animate\.", 1, 16, True, Schedule(4000, 5e-4, every=1000)),
+    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(800, 3e-4, 100, every=400)),
 )
 """The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames. The nano tier has
 no pretrained network to begin with, so ReferenceNet's first stage trains all of it."""
@@ -370,7 +374,7 @@ def main() -> None:
             seed=options.seed,
         )
         vae = cast(nn.Module, weights.load(AutoencoderKL, options.vae))
-        clips = gather(options.data, settings.side, "train", "val")
+        clips = gather(options.data, settings.side, "train", "val", most=MOST_OF_ONE)
         print(f"{len(clips)} clips, {sum(map(len, clips)) / 25 / 60:.1f} minutes", flush=True)
         text = SentenceText()
         options.work.mkdir(parents=True, exist_ok=True)

@@ -73,24 +73,24 @@ def clip_of(sample: Sample, side: int) -> Clip:
     )
 
 
-def gather(dataset: Path, side: int, *splits: str) -> list[Clip]:
-    """The clips of the splits whose pixels may be learnt, at ``side`` pixels.
+def gather(dataset: Path, side: int, *splits: str, most: int = MOST_OF_ONE) -> list[Clip]:
+    """The clips of the splits whose pixels may be learnt, at ``side`` pixels; ``most`` of the frequent speaker.
 
     Raises:
         DatasetError: when there are none.
     """
-    clips = list(_permitted(dataset, side, splits))
+    clips = list(_permitted(dataset, side, splits, most))
     if not clips:
         raise DatasetError(f"no clip of {dataset} has a licence of {' or '.join(LICENCES)}; their pixels alone teach")
     return clips
 
 
-def _permitted(dataset: Path, side: int, splits: Sequence[str]) -> Iterator[Clip]:
+def _permitted(dataset: Path, side: int, splits: Sequence[str], most: int) -> Iterator[Clip]:
     for split in splits:
         ones = 0
         for sample in Dataset(dataset, split):
             one = kind_of(sample) == "one"
-            if sample.record.licence in LICENCES and (not one or ones < MOST_OF_ONE):
+            if sample.record.licence in LICENCES and (not one or ones < most):
                 ones += one
                 yield clip_of(sample, side)
 
