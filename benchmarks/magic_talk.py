@@ -35,6 +35,7 @@ from magictalk.face.person import person_mask
 from magictalk.face.recognition import FaceRecogniser
 from magictalk.face.rig import inner_lip_gap
 from magictalk.metrics.functional.identity import cosine
+from magictalk.metrics.functional.lips import pearson
 from magictalk.motion import ARKIT, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.diffusion import tiers
@@ -127,7 +128,7 @@ class Judge:
 def agreement(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Correlation of two series where both are known; NaN where hardly anything is."""
     known = np.isfinite(a) & np.isfinite(b)
-    return float(np.corrcoef(a[known], b[known])[0, 1]) if known.sum() > FRAMES // 2 else float("nan")
+    return pearson(a, b, known) if known.sum() > FRAMES // 2 else float("nan")
 
 
 def drawn(portrait: Portrait, motion: Motion, drawing: Drawing, networks: Networks) -> Frames:

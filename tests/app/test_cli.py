@@ -16,7 +16,7 @@ from scipy.io import wavfile
 from skimage import data
 
 import magictalk
-from magictalk import Motion
+from magictalk import Motion, weights
 from magictalk.video import probe, read_frames
 
 RATE = 16000
@@ -271,3 +271,38 @@ def test_full_disk_leaves_nothing(files, tmp_path):
     out, err = job.communicate(timeout=60)
     assert (job.returncode, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1, err
     assert "space" in err and list(tmp_path.iterdir()) == []
+
+
+class TestMagicTalk:
+    """``--system magic-talk``; what it draws is tested with the render."""
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (["--strength", "0.5"], "--strength is magic-talk's, and emodiff was asked for; add --system magic-talk"),
+            (["--identity-weight", "0.5"], "--identity-weight is magic-talk's"),
+            (["--contour", "head.png"], "--contour is magic-talk's"),
+            (["--system", "magic-talk", "--strength", "1.5"], "should be less than or equal to 1"),
+            (["--system", "magic-talk", "--steps", "0"], "should be greater than or equal to 1"),
+            (["--system", "magic-talk", "--prompt", " "], "prompt is empty"),
+            (["--system", "magic-talk", "--prompt", "0s a man; 0s a woman"], "expected times rising from 0"),
+            (["--system", "magic-talk", "--prompt", "a man; 4s a woman"], "prompt 'a man' has no time"),
+            (["--system", "magic-talk", "--emotion", "happy"], "variational was asked for"),
+            (["--system", "magic-talk", "--weights", "nowhere"], "no folder of weights at nowhere; fetch them"),
+            (["--system", "mcdm2"], "'mcdm2' is not one of"),
+        ],
+    )
+    def test_bad_options(self, fails, files, tmp_path, options, says):
+        fails("animate", files / "face.png", files / "hello.wav", *options, "-o", tmp_path / "out.mp4", says=says)
+
+    def test_it_speaks_offline(self, run, files, tmp_path):
+        if "magic-talk-reference" not in weights.names():
+            pytest.skip("its weights are not in the package")
+        out = tmp_path / "out.mp4"
+        options = ["--steps", "4", "--duration", "0.4", "--prompt", "a black and white photograph of a person"]
+        code, said, err = run("animate", files / "face.png", files / "hello.wav", "--system", "magic-talk", *options,
+                              "-o", out)  # fmt: skip
+        assert (code, said, err) == (0, f"{out}\n", "")
+        frames = list(read_frames(out))
+        assert len(frames) == 10 and frames[0].shape == (128, 128, 3)
+        assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
