@@ -330,8 +330,9 @@ def test_a_job_killed_midway_goes_on_to_the_same_frames(tmp_path, name):
             assert (tmp_path / name / file).read_bytes() == (unbroken / file).read_bytes()
     else:
         resumed = list(read_frames(tmp_path / name))
-        assert len(resumed) == 100
-        assert all(np.array_equal(a, b) for a, b in zip(resumed, read_frames(unbroken), strict=True))
+        assert [number(frame) for frame in resumed] == list(range(100))
+        apart = [np.abs(a.astype(int) - b).mean() for a, b in zip(resumed, read_frames(unbroken), strict=True)]
+        assert max(apart) < 1  # of 255: encoders of two processes have once been seen to round differently
         assert np.array_equal(heard(tmp_path / name)[0], heard(unbroken)[0])
     assert f".{name}.parts" not in leftovers(tmp_path)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,39 +18,21 @@ from magictalk.train.loop import Schedule
 from magictalk.train.pictures import Clip, clip_of, gather, shares_of
 
 SIDE = 32
-
-
-def _clip(seed: int, split: str = "train", kind: str = "people", frames: int = 6) -> Clip:
-    """A made-up clip: an oval face of a colour of its own, moving sideways."""
-    rng = np.random.default_rng(seed)
-    colours = rng.integers(30, 226, (2, 3))
-    y, x = np.mgrid[:SIDE, :SIDE]
-    pictures, points = [], []
-    for t in range(frames):
-        inside = ((x - 15 - t % 3) / 8) ** 2 + ((y - 16) / 11) ** 2 < 1
-        pictures.append(np.where(inside[..., None], colours[0], colours[1]).astype(np.uint8))
-        points.append(Pose(np.zeros(3), np.array([15.0 + t % 3, 13.0]), 8.0).to_image(canonical()))
-    seen = np.ones(frames, bool)
-    seen[0] = False
-    return Clip(
-        str(seed), kind, split, np.stack(pictures), np.float32(np.stack(points)), seen,
-        np.zeros((SIDE, SIDE), np.uint8), rng.normal(size=128).astype(np.float32),
-    )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _another_run() -> Iterator[None]:
-    """Accelerate settles a process's precision once; here every test is a run of its own."""
-    from accelerate.state import AcceleratorState
-
-    yield
-    AcceleratorState._reset_state()
+Make = Callable[..., Clip]
 
 
 @pytest.fixture
 def settings() -> Settings:
-    schedule = Schedule(300, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
-    return Settings(side=SIDE, window=24, channels=(16, 32), latents=4, batch=4, schedule=schedule)
+    schedule = Schedule(100, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
+    return Settings(
+        side=SIDE,
+        window=24,
+        channels=(16, 32),
+        latents=4,
+        batch=4,
+        schedule=schedule,
+        decoder=replace(schedule, every=50),
+    )
 
 
 def test_lips_and_eyes_count_most() -> None:
@@ -62,16 +45,16 @@ def test_lips_and_eyes_count_most() -> None:
     assert weight[eye[1], eye[0]] == 5
 
 
-def test_frames_that_are_not_seen_do_not_teach(settings: Settings) -> None:
-    clip = _clip(0)
+def test_frames_that_are_not_seen_do_not_teach(settings: Settings, oval_clip: Make) -> None:
+    clip = oval_clip(0)
     clip.frames[0] = 0
     shown, weights = Pictures([clip], settings, varied=False)(40, np.random.default_rng(0))
     assert shown.shape == (40, 3, SIDE, SIDE) and weights.shape == (40, 1, SIDE, SIDE)
     assert shown.min() > -1 and shown.max() <= 1
 
 
-def test_windows_are_learnt_from_wherever_they_lie(settings: Settings) -> None:
-    shown, weights = Pictures([_clip(0)], settings)(60, np.random.default_rng(0))
+def test_windows_are_learnt_from_wherever_they_lie(settings: Settings, oval_clip: Make) -> None:
+    shown, weights = Pictures([oval_clip(0)], settings, window=24)(60, np.random.default_rng(0))
     assert shown.shape == (60, 3, 24, 24) and weights.shape == (60, 1, 24, 24)
     assert {1.0, 4.0} <= set(np.unique(weights[:, 0, 0, 0])) | set(np.unique(weights[:, 0, 12, 12]))
 
@@ -96,16 +79,22 @@ def test_blur_costs_more_than_noise_of_the_same_size() -> None:
     assert loss_of(real, real, weight) == 0
 
 
-def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(settings: Settings, tmp_path: Path) -> None:
-    clips = [_clip(i % 4, "val" if i > 5 else "train", ("people", "one")[i % 2]) for i in range(8)]
+def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(
+    settings: Settings, tmp_path: Path, oval_clip: Make
+) -> None:
+    clips = [oval_clip(i % 4, "val" if i > 5 else "train", ("people", "one")[i % 2]) for i in range(8)]
     lines: list[str] = []
     for until in (20, 40):
         broken = autoencoder.run(settings, clips, tmp_path, lines.append, until)
-    whole = autoencoder.run(settings, clips, tmp_path / "whole", print, 40)
-    assert all(torch.equal(a, b) for a, b in zip(broken.parameters(), whole.parameters(), strict=True))
+    unbroken = autoencoder.run(settings, clips, tmp_path / "unbroken", print, 40)
+    assert all(torch.equal(a, b) for a, b in zip(broken.parameters(), unbroken.parameters(), strict=True))
+    first = autoencoder.run(settings, clips, tmp_path, lines.append, settings.schedule.steps)
     vae = autoencoder.run(settings, clips, tmp_path, lines.append)
     held = [float(line.split("held out ")[1]) for line in lines]
     assert held[-1] < 0.7 * held[0]
+    for part, same in (("encoder", True), ("decoder", False)):  # the second stage reads the same latents better
+        pairs = zip(getattr(first, part).parameters(), getattr(vae, part).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) is same
     shown, _ = Pictures(clips[6:], settings, varied=False)(8, np.random.default_rng(3))
     with torch.inference_mode():
         latents = vae.encode(shown).latent_dist.mode() * vae.config.scaling_factor
@@ -115,13 +104,13 @@ def test_it_learns_goes_on_after_a_stop_and_knows_its_scale(settings: Settings, 
     assert np.corrcoef(copy.ravel(), shown.ravel())[0, 1] > 0.5
 
 
-def test_both_splits_are_needed(settings: Settings, tmp_path: Path) -> None:
+def test_both_splits_are_needed(settings: Settings, tmp_path: Path, oval_clip: Make) -> None:
     with pytest.raises(DatasetError, match="1 clips of split train and 0 of val"):
-        autoencoder.run(settings, [_clip(0)], tmp_path, print)
+        autoencoder.run(settings, [oval_clip(0)], tmp_path, print)
 
 
-def test_the_frequent_speaker_does_not_drown_the_others() -> None:
-    clips = [_clip(i, kind="one") for i in range(30)] + [_clip(i) for i in range(30, 35)]
+def test_the_frequent_speaker_does_not_drown_the_others(oval_clip: Make) -> None:
+    clips = [oval_clip(i, kind="one") for i in range(30)] + [oval_clip(i) for i in range(30, 35)]
     shares = shares_of(clips)
     assert shares.sum() == pytest.approx(1)
     assert shares[:30].sum() == pytest.approx(0.2)

@@ -1,5 +1,4 @@
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +32,6 @@ def _talk(seed: int, frames: int = 90, split: str = "train", kind: str = "people
     seen = np.ones(frames, bool)
     seen[:3] = False
     return Talk(str(seed), kind, split, motion, seen, mel.astype(np.float32), (1 - loud) ** 4)
-
-
-@pytest.fixture(autouse=True)
-def _another_run() -> Iterator[None]:
-    """Accelerate settles a process's precision once; here every test is a run of its own."""
-    from accelerate.state import AcceleratorState
-
-    yield
-    AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope="module")

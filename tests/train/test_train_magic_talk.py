@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from magictalk.face.pose import Pose, canonical
 from magictalk.render.diffusion.denoising import animatediff_scheduler
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.train import magic_talk
@@ -43,33 +42,6 @@ class Reader:
         return torch.stack([torch.randn(5, 12, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
 
-@pytest.fixture(autouse=True)
-def _another_run() -> Iterator[None]:
-    """Accelerate settles a process's precision once; here every test is a run of its own."""
-    from accelerate.state import AcceleratorState
-
-    yield
-    AcceleratorState._reset_state()
-
-
-def clip_of(seed: int, split: str = "train", frames: int = 20) -> Clip:
-    """An oval face that moves sideways."""
-    rng = np.random.default_rng(seed)
-    colours = rng.integers(30, 226, (2, 3))
-    y, x = np.mgrid[:SIDE, :SIDE]
-    pictures, points = [], []
-    for t in range(frames):
-        inside = ((x - 15 - t % 3) / 8) ** 2 + ((y - 16) / 11) ** 2 < 1
-        pictures.append(np.where(inside[..., None], colours[0], colours[1]).astype(np.uint8))
-        points.append(Pose(np.zeros(3), np.array([15.0 + t % 3, 13.0]), 8.0).to_image(canonical()))
-    seen = np.ones(frames, bool)
-    seen[0] = False
-    return Clip(
-        str(seed), "people", split, np.stack(pictures), np.float32(np.stack(points)), seen,
-        np.zeros((SIDE, SIDE), np.uint8), rng.normal(size=128).astype(np.float32),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
@@ -90,9 +62,11 @@ def vae() -> AutoencoderKL:
 
 
 @pytest.fixture(scope="module")
-def videos(settings: Settings, vae: Any, tmp_path_factory: pytest.TempPathFactory) -> Videos:
+def videos(
+    settings: Settings, vae: Any, oval_clip: Callable[..., Clip], tmp_path_factory: pytest.TempPathFactory
+) -> Videos:
     table = tmp_path_factory.mktemp("captions") / "captions.csv"
-    return Videos([clip_of(i) for i in range(3)], vae, Reader(), table, settings)
+    return Videos([oval_clip(i, frames=20) for i in range(3)], vae, Reader(), table, settings)
 
 
 def test_batches_hold_what_belongs_together(videos: Videos, vae: Any) -> None:

@@ -1,5 +1,4 @@
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +33,6 @@ def _talk(seed: int, frames: int = 90, split: str = "train", kind: str = "people
     seen = np.ones(frames, bool)
     seen[:3] = False
     return Talk(str(seed), kind, split, motion, seen, mel.astype(np.float32), (1 - loud) ** 4)
-
-
-@pytest.fixture(autouse=True)
-def _another_run() -> Iterator[None]:
-    """Accelerate settles a process's precision once; here every test is a run of its own, on one core."""
-    from accelerate.state import AcceleratorState
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope="module")

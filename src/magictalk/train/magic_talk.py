@@ -380,7 +380,9 @@ def main() -> None:
         options.work.mkdir(parents=True, exist_ok=True)
         sets = [[clip for clip in clips if clip.split == split] for split in ("train", "val")]
         need(*map(len, sets))
-        taught, rest = (Videos(some, vae, text, options.work / "captions.csv", settings) for some in sets)
+        table = options.work / "captions.csv"
+        taught = Videos(sets[0], vae, text, table, settings)
+        rest = Videos(sets[1], vae, text, table, replace(settings, looks=1))
         reference, animate = run(settings, taught, rest, vae, options.work, lambda line: print(line, flush=True))
     except MagicTalkError as error:
         parser.exit(2, f"error: {error}\n")
