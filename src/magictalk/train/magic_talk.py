@@ -47,7 +47,7 @@ MOST_OF_ONE = 20
 """Clips that are taken of the speaker of whom there are hundreds."""
 DROPPED = 0.1
 """How often text and identity are left out, so that guidance can lead away from that."""
-FACE_NOISE = 0.2
+FACE_NOISE = 0.4
 """Standard deviation of noise on a face's embedding, whose numbers have one of about 1: few people stand for many."""
 
 
@@ -73,9 +73,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("reference", r"reference\.", 1, 16, False, Schedule(3000, 5e-4, every=1000)),
-    Stage("animate", r"animate\.", 1, 16, True, Schedule(4000, 5e-4, every=1000)),
-    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(800, 3e-4, 100, every=400)),
+    Stage("reference", r"reference\.", 1, 16, False, Schedule(1200, 5e-4, every=400)),
+    Stage("animate", r"animate\.", 1, 16, True, Schedule(3000, 5e-4, every=500)),
+    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(600, 3e-4, 100, every=300)),
 )
 """The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames. The nano tier has
 no pretrained network to begin with, so ReferenceNet's first stage trains all of it."""

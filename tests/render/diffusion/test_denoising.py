@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,13 @@ def test_the_schedule_is_animate_diffs() -> None:
     assert torch.allclose(scheduler.betas, torch.linspace(0.00085, 0.012, 1000))
     scheduler.set_timesteps(25)
     assert int(scheduler.timesteps[0]) == 999 and int(scheduler.timesteps[-1]) == 0
+
+
+def test_networks_may_reckon_in_halves(video: VideoDiffusion, wanted: Wanted, tmp_path: Path) -> None:
+    """The full tier does on a GPU; latents stay whole between steps."""
+    exact = run(video, wanted, SHORT, tmp_path / "exact")
+    networks = copy.deepcopy((video.vae, video.reference, video.animate))
+    half = VideoDiffusion(*(network.to(torch.bfloat16) for network in networks), video.scheduler)
+    rough = run(half, wanted, SHORT, tmp_path / "rough")
+    assert rough.dtype == torch.float32 and 0 < float((rough - exact).abs().mean()) < 0.05 * float(exact.abs().mean())
+    assert next(half.decode(Latents(tmp_path / "rough", SHAPE, "job"), 20)).dtype == np.uint8

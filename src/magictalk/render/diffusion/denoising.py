@@ -183,34 +183,35 @@ class VideoDiffusion:
         self, store: Latents, segments: Segments, wanted: Wanted, sampling: Sampling, time: Tensor, batch: int
     ) -> Iterator[Tensor]:
         def denoise(latents: Tensor, starts: Sequence[int]) -> Tensor:
-            x = latents.to(self.device, self._dtype).transpose(1, 2)  # [S, C, N, h, w]
-            return self.step(x, starts, wanted, sampling, time).transpose(1, 2).float().cpu()
+            x = latents.to(self.device).transpose(1, 2)  # [S, C, N, h, w]
+            return self.step(x, starts, wanted, sampling, time).transpose(1, 2).cpu()
 
         return fuse(store.read, segments, denoise, batch)
 
     def step(self, x: Tensor, starts: Sequence[int], wanted: Wanted, sampling: Sampling, time: Tensor) -> Tensor:
-        """Segments ``[S, C, N, h, w]`` that begin at frames ``starts``, a DDIM step less noisy."""
+        """Segments ``[S, C, N, h, w]``, float32, that begin at frames ``starts``, a DDIM step less noisy."""
         s, n = len(x), x.shape[2]
+        z = x.to(self._dtype)
         spans = [(start, start + n) for start in starts]
-        text = torch.stack([wanted.text(*span) for span in spans]).to(x)
-        landmarks = torch.stack([wanted.landmarks(*span) for span in spans]).to(x)
-        contour = wanted.contour.to(x).expand(s, -1, -1, -1)
-        face = wanted.face.to(x).expand(s, -1)
-        t, w = time.to(x.device), sampling.weights
+        text = torch.stack([wanted.text(*span) for span in spans]).to(z)
+        landmarks = torch.stack([wanted.landmarks(*span) for span in spans]).to(z)
+        contour = wanted.contour.to(z).expand(s, -1, -1, -1)
+        face = wanted.face.to(z).expand(s, -1)
+        t, w = time.to(z.device), sampling.weights
         if sampling.guidance == 1:
-            control = self.animate(x, t, text, landmarks, contour, w)
-            epsilon = self.reference(x, t, text, face, control, w)
+            control = self.animate(z, t, text, landmarks, contour, w)
+            epsilon = self.reference(z, t, text, face, control, w)
         else:
-            texts = torch.cat([wanted.empty.to(x).expand_as(text), text])
+            texts = torch.cat([wanted.empty.to(z).expand_as(text), text])
             if isinstance(self.animate, AnimateNet):  # it does not read the text: both halves get the same
-                down, middle = self.animate(x, t, text, landmarks, contour, w)
+                down, middle = self.animate(z, t, text, landmarks, contour, w)
                 control = tuple(part.repeat(2, 1, 1, 1) for part in down), middle.repeat(2, 1, 1, 1)
             else:
-                control = self.animate(_twice(x), t, texts, _twice(landmarks), _twice(contour), w)
+                control = self.animate(_twice(z), t, texts, _twice(landmarks), _twice(contour), w)
             faces = torch.cat([torch.zeros_like(face), face])
-            empty, asked = self.reference(_twice(x), t, texts, faces, control, w).chunk(2)
+            empty, asked = self.reference(_twice(z), t, texts, faces, control, w).chunk(2)
             epsilon = empty + sampling.guidance * (asked - empty)
-        return cast(Tensor, self.scheduler.step(epsilon, int(time), x).prev_sample)
+        return cast(Tensor, self.scheduler.step(epsilon.float(), int(time), x).prev_sample)
 
     def _times(self, sampling: Sampling) -> Tensor:
         self.scheduler.set_timesteps(sampling.steps)
