@@ -46,7 +46,7 @@ class Settings:
     features: float = 4.0
     kl: float = 1e-6
     schedule: Schedule = field(default_factory=lambda: Schedule(3500, 1.5e-3, every=500, mean=0.997))
-    decoder: Schedule = field(default_factory=lambda: Schedule(1500, 5e-4, every=500, mean=0.99))
+    decoder: Schedule = field(default_factory=lambda: Schedule(500, 5e-4, 100, every=250, mean=0.99))
 
 
 class Autoencoding(nn.Module):

@@ -74,11 +74,12 @@ class Stage:
 
 STAGES = (
     Stage("reference", r"reference\.", 1, 16, False, Schedule(1200, 5e-4, every=400)),
-    Stage("animate", r"animate\.", 1, 16, True, Schedule(3000, 5e-4, every=500)),
+    Stage("animate", r"(animate|reference)\.", 1, 16, True, Schedule(2200, 5e-4, every=550)),
     Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(600, 3e-4, 100, every=300)),
 )
 """The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames. The nano tier has
-no pretrained network to begin with, so ReferenceNet's first stage trains all of it."""
+no pretrained network to begin with, so ReferenceNet learns all of itself, and goes on learning beside AnimateNet: frozen
+after its own stage, it left AnimateNet little to steer."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,10 @@ def run(
                 ]
             return float(torch.stack(found).mean())
 
-        trained = cast(Talking, train(network, step, held, stage.schedule, folder, log, settings=f"{settings}"))
+        trained = cast(
+            Talking,
+            train(network, step, held, stage.schedule, folder, log, settings=f"{replace(settings, stages=(stage,))}"),
+        )
         reference, animate = trained.reference, trained.animate
     return reference, animate
 
