@@ -77,9 +77,11 @@ STAGES = (
     Stage("animate", r"(animate|reference)\.", 1, 16, True, Schedule(2200, 5e-4, every=550)),
     Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(600, 3e-4, 100, every=300)),
 )
-"""The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames. The nano tier has
-no pretrained network to begin with, so ReferenceNet learns all of itself, and goes on learning beside AnimateNet: frozen
-after its own stage, it left AnimateNet little to steer."""
+"""The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames.
+
+The nano tier has no pretrained network to begin with, so ReferenceNet learns all of itself, and goes on learning beside
+AnimateNet: frozen after its own stage, it left AnimateNet little to steer.
+"""
 
 
 @dataclass(frozen=True)
