@@ -8,7 +8,7 @@ connections. Landmarks and contour have keys and values of their own in every cr
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, ControlNetModel, ModelMixin
@@ -65,6 +65,8 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             attention_head_dim=heads,
             conditioning_embedding_out_channels=control_channels,
         )
+        # it too begins at zero in diffusers; of two layers at zero in a row neither learns soon
+        cast(Any, net).controlnet_cond_embedding.conv_out.reset_parameters()
         self.net = cast(nn.Module, net)
         self.tokens = nn.ModuleDict({name: _Tokens(control_channels, width, patch) for name in names})
         decouple(self.net, LANDMARKS, {name: width for name in names[1:]}, learned=True)

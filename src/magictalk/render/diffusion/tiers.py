@@ -36,10 +36,13 @@ from magictalk.render.diffusion.text import ClipText, SentenceText
 
 Tier = Literal["nano", "full"]
 NANO_SIDE, FULL_SIDE = 128, 512
+SHIPPED = "nano-vae", "magic-talk-reference", "magic-talk-animate"
+"""Names of the embedded tier's networks in the package."""
 
 
-def nano(vae: str | Path = "nano-vae", reference: str | Path = "magic-talk-reference",
-         animate: str | Path = "magic-talk-animate") -> Networks:  # fmt: skip
+def nano(
+    vae: str | Path = SHIPPED[0], reference: str | Path = SHIPPED[1], animate: str | Path = SHIPPED[2]
+) -> Networks:
     """The embedded tier.
 
     Args:
@@ -49,6 +52,12 @@ def nano(vae: str | Path = "nano-vae", reference: str | Path = "magic-talk-refer
         MissingDependencyError: when dlib or the sentence-embedding model is not installed.
         WeightsError: when weights are missing or do not fit.
     """
+    for name in (vae, reference, animate):
+        if name in SHIPPED and name not in weights.names():
+            raise WeightsError(
+                f"the embedded tier's {name} is not in the package yet; train it (recipes/magic_talk.sh), or draw by "
+                "public checkpoints (--weights FOLDER)"
+            )
     recogniser = FaceRecogniser()
 
     def embed(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Tensor:
