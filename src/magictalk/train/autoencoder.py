@@ -4,8 +4,8 @@
     python -m magictalk.train.autoencoder --data out/dataset --work out/autoencoder -o out/weights/nano-vae
 
 Lips, teeth and eyes are a few pixels of a face, and all that people look at: errors there count more. Colours are
-turned and shifted, so that thirty people stand for more. It first learns from windows of pictures, which is four times
-as fast; as its normalisations see more of a whole picture, the decoder then learns from whole ones.
+turned and shifted and pictures zoomed, so that thirty people stand for more. It first learns from windows of pictures,
+which is four times as fast; as its normalisations see more of a whole picture, the decoder then learns from whole ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 """Rims of what counts more, as places in the mesh."""
+ZOOM = 0.6, 1.5
+"""Sides of what is shown over those of a window: faces of all sizes, of few people, stand for those of many."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,12 @@ class Pictures:
         weight = importance(clip.points[frame], self._settings.side, self._settings.features)
         if not self._varied:
             return picture, weight
-        top, left = rng.integers(self._settings.side - self._window + 1, size=2)
-        here = np.s_[top : top + self._window, left : left + self._window]
-        picture, weight = recoloured(picture[here], rng), weight[here]
+        seen = round(min(self._settings.side, self._window * rng.uniform(*ZOOM)))
+        top, left = rng.integers(self._settings.side - seen + 1, size=2)
+        here, size = np.s_[top : top + seen, left : left + seen], (self._window, self._window)
+        smooth = cv2.INTER_AREA if seen > self._window else cv2.INTER_CUBIC
+        picture = recoloured(np.asarray(cv2.resize(picture[here], size, interpolation=smooth), np.float32), rng)
+        weight = np.asarray(cv2.resize(weight[here], size, interpolation=cv2.INTER_NEAREST), np.float32)
         turn = np.s_[:, :: rng.choice([-1, 1])]
         return np.ascontiguousarray(picture[turn]), np.ascontiguousarray(weight[turn])
 

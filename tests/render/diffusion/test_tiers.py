@@ -142,6 +142,13 @@ def test_operations_are_counted_without_doing_them(networks: Networks) -> None:
     assert networks.diffusion.device.type == "cpu"
 
 
+def test_what_does_not_ship_yet_is_said() -> None:
+    if set(tiers.SHIPPED) <= set(weights.names()):
+        pytest.skip("all of it ships")
+    with pytest.raises(WeightsError, match=r"nano-vae is not in the package yet; train it \(recipes/"):
+        tiers.nano()
+
+
 def test_the_embedded_tier_loads(astronaut: np.ndarray) -> None:
     if "magic-talk-reference" not in weights.names():
         pytest.skip("the nano tier's weights are not in the package")
