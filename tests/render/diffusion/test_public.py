@@ -65,6 +65,12 @@ def test_a_hub_that_is_down_or_lacks_a_file_is_said(hub: Hub) -> None:
         listing(endpoint=hub.endpoint)
 
 
+def test_no_hub_at_all_is_said(hub: Hub) -> None:
+    hub.close()
+    with pytest.raises(WeightsError, match=r"the hub does not tell of SG161222.*; try again later"):
+        listing(endpoint=hub.endpoint)
+
+
 def test_no_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
     huge = File(PARTS[1], "config.json", 10**18, None, "mit")
     with pytest.raises(WeightsError, match=r"1000000000.0 GB are to be fetched, .* has room for"):

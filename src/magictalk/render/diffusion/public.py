@@ -88,13 +88,12 @@ def listing(parts: Sequence[Part] = PARTS, endpoint: str | None = None) -> list[
         WeightsError: when the hub cannot be reached, or no longer has a file.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     hub, found = HfApi(endpoint=endpoint), []
     for part in parts:
         try:
             facts = hub.model_info(part.repository, files_metadata=True)
-        except (HfHubHTTPError, OSError, ValueError) as error:
+        except Exception as error:  # its client raises what the HTTP library of its version does
             raise WeightsError(
                 f"the hub does not tell of {part.repository} ({_reason(error)}); try again later"
             ) from error
@@ -120,7 +119,6 @@ def pull(files: Sequence[File], folder: Path, endpoint: str | None = None, log: 
         WeightsError: when there is no room, a download fails, or what came is not what was promised.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in files if not _whole(place(folder, file), file)]
@@ -134,7 +132,7 @@ def pull(files: Sequence[File], folder: Path, endpoint: str | None = None, log: 
         options: dict[str, Any] = {"local_dir": folder / file.part.role, "endpoint": endpoint}
         try:
             hf_hub_download(file.part.repository, file.name, **options)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        except Exception as error:  # as above
             raise WeightsError(f"{file.name} of {file.part.repository} did not come ({_reason(error)}); "
                                "the same command goes on") from error  # fmt: skip
         if not _whole(place(folder, file), file):
