@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from magictalk.animation import animate
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.recognition import FaceRecogniser
 from magictalk.metrics.functional.identity import cosine
+from magictalk.render.diffusion import tiers
 from magictalk.render.diffusion.fusion import FRAMES, OVERLAP
 from magictalk.speech import RATE, Speech
 from magictalk.systems.magic_talk import drawing_of
@@ -40,10 +42,12 @@ def spoken(seconds: float) -> Speech:
     return Speech.from_array(np.tile(voice, samples // len(voice) + 1)[:samples], RATE)
 
 
-def generated(seconds: float, steps: int, overlap: int) -> Iterator[NDArray[np.uint8]]:
+def generated(seconds: float, steps: int, overlap: int, weights: Path | None) -> Iterator[NDArray[np.uint8]]:
     """Frames of the astronaut who speaks."""
     drawing = drawing_of(init="noise", steps=steps, frames=FRAMES, overlap=overlap)
-    return animate(data.astronaut(), spoken(seconds), drive="variational", drawing=drawing).frames()
+    networks = tiers.nano(*(weights / part for part in ("vae", "reference", "animate"))) if weights else tiers.nano()
+    speech = spoken(seconds)
+    return animate(data.astronaut(), speech, drive="variational", drawing=drawing, networks=networks).frames()
 
 
 def figures(name: str, frames: Iterator[NDArray[np.uint8]], stride: int) -> list[Row]:
@@ -64,7 +68,7 @@ def figures(name: str, frames: Iterator[NDArray[np.uint8]], stride: int) -> list
     border = np.arange(1, len(changes) + 1) % stride == 0
     change = np.array(changes)
     first = np.mean([f for f in faces[:5] if f is not None], axis=0)
-    known = np.array([np.nan if f is None else cosine(f, first) for f in faces], float)
+    known = np.array([np.nan if f is None else cosine(f[None], first)[0] for f in faces], float)
     tenth = max(1, len(known) // 10)
     return [
         row(f"{name}: change at borders", float(change[border].mean()), "levels"),
@@ -76,9 +80,9 @@ def figures(name: str, frames: Iterator[NDArray[np.uint8]], stride: int) -> list
     ]  # fmt: skip
 
 
-def peak_mb(seconds: float) -> float:
+def peak_mb(seconds: float, weights: Path | None) -> float:
     """Peak memory of a process that generates so long a video in one step."""
-    command = [sys.executable, __file__, "--case", str(seconds)]
+    command = [sys.executable, __file__, "--case", str(seconds), *(("--weights", str(weights)) if weights else ())]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr)
@@ -90,18 +94,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--memory", nargs="*", type=float, default=[10, 60, 600])
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--weights", type=Path, help="a folder with vae, reference and animate, not the package's")
     parser.add_argument("--case", type=float, help=argparse.SUPPRESS)
     add_json_option(parser)
     options = parser.parse_args()
     if options.case:
-        for _ in generated(options.case, 1, OVERLAP):
+        for _ in generated(options.case, 1, OVERLAP, options.weights):
             pass
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         return
     rows: list[Row] = []
     for name, overlap in (("fused", OVERLAP), ("side by side", 0)):
-        rows += figures(name, generated(options.seconds, options.steps, overlap), FRAMES - overlap)
-    peaks = [peak_mb(seconds) for seconds in options.memory]
+        rows += figures(name, generated(options.seconds, options.steps, overlap, options.weights), FRAMES - overlap)
+    peaks = [peak_mb(seconds, options.weights) for seconds in options.memory]
     rows += [row(f"peak memory, {s:g} s", p, "MB") for s, p in zip(options.memory, peaks, strict=True)]
     if len(peaks) > 1:
         growth = peaks[-1] - peaks[0]

@@ -99,7 +99,7 @@ class Judge:
         large = cv2.resize(frame, portrait.image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         scale = np.float32(portrait.image.shape[0] / frame.shape[0])
         own = self._recogniser(portrait.image, portrait.landmarks)
-        return float(cosine(self._recogniser(large, mesh * scale), own))
+        return float(cosine(self._recogniser(large, mesh * scale)[None], own)[0])
 
     def obeys(self, frame: NDArray[np.uint8], asked: str) -> bool:
         """Whether a frame shows what a prompt of :data:`PROMPTS` asks for."""

@@ -126,12 +126,9 @@ class Judge:
             figures["F-LMD"] = landmark_distance(found, truth)
             figures["M-LMD"] = landmark_distance(found, truth, mouth=True)
             t = known[len(known) // 2]
-            figures["Face-sim"] = float(
-                cosine(
-                    self._recogniser(_large(made[t]), meshes[t] * np.float32(LARGER)),  # type: ignore[operator]
-                    self._recogniser(_large(real[t]), _deep(clip.points[t]) * np.float32(LARGER)),
-                )
-            )
+            own = self._recogniser(_large(made[t]), meshes[t] * np.float32(LARGER))  # type: ignore[operator]
+            real_own = self._recogniser(_large(real[t]), _deep(clip.points[t]) * np.float32(LARGER))
+            figures["Face-sim"] = float(cosine(own[None], real_own)[0])
         return figures
 
     def _mesh(self, frame: NDArray[np.uint8]) -> NDArray[np.float32] | None:

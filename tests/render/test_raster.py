@@ -33,8 +33,7 @@ def test_equals_linear_interpolation(seed, width, height):
     assert (np.isfinite(made).all(-1) != np.isfinite(expected).all(-1)).sum() <= 3
     assume(both.any())  # a tiny picture may lie beside the mesh
     off = np.abs(made[both] - expected[both])
-    # float32: slivers lose a few digits
-    assert (off >= 0.05).sum() <= 2 + 0.01 * off.size and off.max() < 1
+    assert (off < 0.05).mean() > 0.99 and off.max() < 1  # float32: slivers lose a few digits
 
 
 def test_nearest_triangle_wins_whatever_the_order():

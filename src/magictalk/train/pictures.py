@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from magictalk.data.dataset import Dataset, Sample
 from magictalk.errors import DatasetError
-from magictalk.motion import ARKIT
+from magictalk.render.diffusion.caption import smile_of
 from magictalk.train.lips import kind_of
 
 LICENCES = "open", "noncommercial"
 """Classes of licence whose pixels may be learnt."""
-_SMILES = [ARKIT.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
 MOST_OF_ONE = 60
 """Clips that are taken of the speaker of whom there are hundreds."""
 
@@ -69,7 +68,7 @@ def clip_of(sample: Sample, side: int) -> Clip:
         sample.seen,
         edges,
         sample.embedding,
-        float(sample.motion.coefficients[:, _SMILES].mean()),
+        smile_of(sample.motion.coefficients),
     )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from magictalk.motion import ARKIT
+
 BACKGROUNDS = {
     "black": (18, 18, 20), "white": (238, 238, 236), "grey": (128, 128, 128), "red": (176, 40, 42),
     "orange": (228, 134, 46), "yellow": (232, 208, 72), "green": (62, 138, 70), "blue": (50, 92, 182),
@@ -77,6 +79,11 @@ def hair_of(points: NDArray[np.float32], person: NDArray[np.float32]) -> NDArray
     here = (face == 0) & (rows < 2 * eyes[:, 1].mean() - brows) & (person > 0.5)
     blur = 0.5 + 0.02 * float(np.linalg.norm(eyes[1] - eyes[0]))
     return np.asarray(gaussian_filter(here.astype(np.float32), blur))
+
+
+def smile_of(coefficients: NDArray[np.floating]) -> float:
+    """How much a face smiles, 0..1, from ARKit's coefficients ``[..., 52]``, in the mean."""
+    return float(coefficients[..., [ARKIT.index("mouthSmileLeft"), ARKIT.index("mouthSmileRight")]].mean())
 
 
 def caption_of(

@@ -28,7 +28,7 @@ from magictalk.face.person import person_mask
 from magictalk.face.square import head_square
 from magictalk.motion import ARKIT, Motion
 from magictalk.portrait import Portrait
-from magictalk.render.diffusion.caption import caption_of
+from magictalk.render.diffusion.caption import caption_of, smile_of
 from magictalk.render.diffusion.denoising import Progress, Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import Latents
 from magictalk.render.diffusion.reference import IDENTITY
@@ -42,8 +42,8 @@ Embed = Callable[[NDArray[np.uint8], NDArray[np.float32]], Tensor]
 
 WHOLE = 0.7
 """A square picture whose head's square has at least this share of its side is taken whole: it was cut already."""
-_STEP = len(ARKIT) + 6
-_SMILES = [ARKIT.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
+_VALUES = len(ARKIT) + 6
+"""Numbers of a frame of motion."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class DiffusionRender:
             self._face = torch.zeros(networks.diffusion.reference.config["identity_width"])
         else:
             self._face = networks.embed(self.portrait.image, self.portrait.landmarks)
-        self._contour = as_control(self._edges(points))
+        self._contour = as_control(self._edges())
 
     def __call__(
         self, motions: Iterable[Motion], start: int = 0, work: Path | None = None, job: str = "",
@@ -160,7 +160,9 @@ class DiffusionRender:
                 lambda a, b: blend_tokens(self._tokens, self.prompts.shares(a, b)),
                 self._empty,
                 self._face,
-                lambda a, b: torch.stack([self.control_picture(points[t]) for t in range(a, b)], 1),
+                lambda a, b: torch.stack(
+                    [as_control(draw_landmarks(mesh, self.frame_size[0])) for mesh in points[a:b]], 1
+                ),
                 self._contour,
             )
             if from_rig and store.done is None:
@@ -171,10 +173,6 @@ class DiffusionRender:
                 diffusion.begin(store, wanted, sampling)
             diffusion.denoise(store, wanted, sampling, progress)
             yield from diffusion.decode(store, count, start)
-
-    def control_picture(self, points: NDArray[np.float32]) -> Tensor:
-        """Landmarks ``[478, 2]`` in pixels as AnimateNet takes them, ``[3, S, S]``, -1..1."""
-        return as_control(draw_landmarks(points, self._networks.side))
 
     def _draw(self, motion: Path, points: NDArray[np.float32], pictures: bool) -> Iterator[Frame]:
         """Write the mesh of each frame to ``points``; give the rig's frames too, if they are wanted."""
@@ -188,16 +186,13 @@ class DiffusionRender:
     def _described(self, shown: Frame, points: NDArray[np.float32]) -> str:
         side = self._networks.side
         person = cv2.resize(person_mask(self.portrait.image), (side, side), interpolation=cv2.INTER_AREA)
-        return str(caption_of(shown, points[:, :2], person, float(self.portrait.coefficients[_SMILES].mean())))
+        return str(caption_of(shown, points[:, :2], person, smile_of(self.portrait.coefficients)))
 
-    def _edges(self, points: NDArray[np.float32]) -> Frame:
+    def _edges(self) -> Frame:
         """The contour as a picture ``[S, S, 3]``, white on black."""
         given, side = self._drawing.contour, self._networks.side
-        if given is None:
-            edges = contour(self.portrait.image, self.portrait.landmarks)
-        else:
-            other = head_of(Portrait.open(given))
-            edges = contour(other.image, other.landmarks)
+        whose = self.portrait if given is None else head_of(Portrait.open(given))
+        edges = contour(whose.image, whose.landmarks)
         small = cv2.resize(edges.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
         return np.repeat(small[..., None], 3, -1)
 
@@ -250,7 +245,7 @@ def spool(motions: Iterable[Motion], path: Path) -> int:
 def spooled(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Coefficients ``[52]`` and head ``[6]`` of each frame that :func:`spool` wrote."""
     with path.open("rb") as file:
-        while part := file.read(4 * _STEP):
+        while part := file.read(4 * _VALUES):
             row = np.frombuffer(part, np.float32)
             yield row[: len(ARKIT)], row[len(ARKIT) :]
 

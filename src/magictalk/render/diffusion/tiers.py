@@ -14,7 +14,7 @@ import copy
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from magictalk.render.diffusion.reference import ReferenceNet, as_identity
 from magictalk.render.diffusion.render import Embed, Networks
 from magictalk.render.diffusion.text import ClipText, SentenceText
 
-Tier = Literal["nano", "full"]
 NANO_SIDE, FULL_SIDE = 128, 512
 SHIPPED = "nano-vae", "magic-talk-reference", "magic-talk-animate"
 """Names of the embedded tier's networks in the package."""
