@@ -29,10 +29,11 @@ from diffusers import (
 from table import Row, add_json_option, report, row
 
 from magictalk.render.diffusion.animate import ControlPair
-from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted, animatediff_scheduler
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import FRAMES, OVERLAP, Latents
 from magictalk.render.diffusion.layouts import identity_slots
 from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 
 GUIDANCE = 2.0
 TOKENS, FACE = 77, 512

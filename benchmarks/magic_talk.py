@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--portraits", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--weights", type=Path, help="a folder with vae, reference and animate, not the package's")
     add_json_option(parser)
     options = parser.parse_args()
@@ -201,14 +201,15 @@ def main() -> None:
 
 def rows_of(found: dict[str, list[float]]) -> list[Row]:
     """Means over portraits."""
-    units = {"lip gap": "r", "likeness": "cosine"}
+    units = {"lip gap": "r", "likeness": "cosine", "change": "levels"}
     rows = []
     for name, values in found.items():
         kept = [v for v in values if np.isfinite(v)]
         unit = next((u for end, u in units.items() if name.endswith(end)), "share")
         rows.append(row(f"{name} ({len(kept)})", float(np.mean(kept)) if kept else float("nan"), unit))
     obeyed = [v for name, values in found.items() if name.startswith("obeyed") for v in values]
-    rows.append(row("prompts obeyed", float(np.mean(obeyed)), "share"))
+    if obeyed:
+        rows.append(row("prompts obeyed", float(np.mean(obeyed)), "share"))
     return rows
 
 

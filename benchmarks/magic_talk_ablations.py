@@ -13,36 +13,37 @@ bootstrap intervals: at this size an order can be noise.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from judge import Judge, rows_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from table import Row, add_json_option, report, row
+from table import Row, add_json_option, report
 
 from magictalk import weights
-from magictalk.face.landmarks import FaceDetector
-from magictalk.face.recognition import FaceRecogniser
-from magictalk.metrics.functional.identity import cosine
-from magictalk.metrics.functional.image import psnr, ssim
-from magictalk.metrics.functional.landmarks import landmark_distance
-from magictalk.metrics.functional.lips import bootstrap
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.caption import caption_of
-from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted, animatediff_scheduler
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import FRAMES, Latents
 from magictalk.render.diffusion.reference import ReferenceNet, as_identity
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.train.looks import person_of
-from magictalk.train.magic_talk import encoded, landmark_pictures, picture_code
+from magictalk.train.magic_talk import (
+    Videos,
+    encoded,
+    gathered,
+    landmark_pictures,
+    picture_code,
+    run,
+    save,
+    settings_for,
+)  # fmt: skip
 from magictalk.train.pictures import Clip, gather
 
 VARIANTS = {
@@ -54,22 +55,27 @@ VARIANTS = {
 }
 """Names of the rows, and what ``--without`` is told."""
 SIDE = 128
-LARGER = 3
-"""Times that pictures are enlarged for the landmark network."""
 
 
-def trained(options: argparse.Namespace, variant: str) -> Path:
-    """The folder of a variant's weights, trained if they are not there."""
-    work = options.work / variant.replace(" ", "-")
-    out = work / "weights"
-    if not (out / "animate").is_dir():
-        command = [
-            sys.executable, "-m", "magictalk.train.magic_talk", "--data", options.data, "--vae", options.vae,
-            "--work", work, "-o", out, "--steps", str(options.steps), "--seed", str(options.seed),
-        ]  # fmt: skip
-        without = VARIANTS[variant]
-        subprocess.run([*map(str, command), *(("--without", without) if without else ())], check=True)
-    return out
+class Trainer:
+    """Trains variants, unless their weights are there; all learn from the same videos."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._videos: tuple[Videos, Videos] | None = None
+
+    def __call__(self, variant: str) -> Path:
+        """The folder of a variant's weights."""
+        options = self._options
+        out = Path(options.work / variant.replace(" ", "-") / "weights")
+        if not (out / "animate").is_dir():
+            settings = settings_for(options.steps, VARIANTS[variant], seed=options.seed)
+            vae = weights.load(AutoencoderKL, options.vae)
+            self._videos = self._videos or gathered(options.data, vae, options.work / "captions.csv", settings)
+            # without motion blocks it is what the whole one was before its last stage
+            work = options.work / ("whole" if VARIANTS[variant] == "motion" else variant).replace(" ", "-")
+            save(*run(settings, *self._videos, vae, work, lambda line: print(f"{variant}: {line}", flush=True)), out)
+        return out
 
 
 class Generator:
@@ -80,6 +86,8 @@ class Generator:
         networks = weights.load(ReferenceNet, folder / "reference"), weights.load(AnimateNet, folder / "animate")
         self.video = VideoDiffusion(self.vae, *networks, animatediff_scheduler())  # type: ignore[arg-type]
         self.text, self.code = SentenceText(), code
+        side = SIDE // 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        self.shape = self.vae.config["latent_channels"], side, side
 
     def __call__(self, clip: Clip, steps: int) -> list[NDArray[np.uint8]]:
         """The clip's first frames, generated."""
@@ -99,50 +107,10 @@ class Generator:
         )
         sampling = Sampling(steps=steps)
         with tempfile.TemporaryDirectory() as folder:
-            store = Latents(Path(folder), (self.vae.config["latent_channels"], SIDE // 8, SIDE // 8), "ablation")
+            store = Latents(Path(folder), self.shape, "ablation")
             self.video.begin(store, wanted, sampling)
             self.video.denoise(store, wanted, sampling)
             return list(self.video.decode(store, FRAMES))
-
-
-class Judge:
-    """Figures of generated frames against real ones."""
-
-    def __init__(self) -> None:
-        self._detector, self._recogniser = FaceDetector(), FaceRecogniser()
-
-    def __call__(self, made: Sequence[NDArray[np.uint8]], clip: Clip) -> dict[str, float]:
-        real = clip.frames[: len(made)]
-        figures = {
-            "PSNR": float(np.mean([psnr(a, b) for a, b in zip(made, real, strict=True)])),
-            "SSIM": float(np.mean([ssim(a, b) for a, b in zip(made, real, strict=True)])),
-        }
-        meshes = [self._mesh(frame) for frame in made]
-        known = [t for t, mesh in enumerate(meshes) if mesh is not None]
-        figures["faces found"] = len(known) / len(made)
-        if known:
-            found = np.stack([meshes[t][:, :2] for t in known])  # type: ignore[index]
-            truth = clip.points[known]
-            figures["F-LMD"] = landmark_distance(found, truth)
-            figures["M-LMD"] = landmark_distance(found, truth, mouth=True)
-            t = known[len(known) // 2]
-            own = self._recogniser(_large(made[t]), meshes[t] * np.float32(LARGER))  # type: ignore[operator]
-            real_own = self._recogniser(_large(real[t]), _deep(clip.points[t]) * np.float32(LARGER))
-            figures["Face-sim"] = float(cosine(own[None], real_own)[0])
-        return figures
-
-    def _mesh(self, frame: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        faces = self._detector(_large(frame))
-        return max(faces, key=lambda f: f.box[2]).landmarks / np.float32(LARGER) if faces else None
-
-
-def _large(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(frame, None, fx=LARGER, fy=LARGER, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def _deep(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Points ``[478, 2]`` with a third coordinate, which the recogniser does not look at."""
-    return np.concatenate([points, np.zeros((len(points), 1), np.float32)], 1)
 
 
 def main() -> None:
@@ -154,21 +122,18 @@ def main() -> None:
     parser.add_argument("--denoising", type=int, default=15)
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     add_json_option(parser)
     options = parser.parse_args()
     clips = gather(options.data, SIDE, options.split)
-    judge, rows = Judge(), list[Row]()
+    judge, rows, trained = Judge(), list[Row](), Trainer(options)
+    torch.set_num_threads(options.threads)
     for variant in options.only:
-        generator = Generator(options.vae, trained(options, variant), VARIANTS[variant] == "face")
+        generator = Generator(options.vae, trained(variant), VARIANTS[variant] == "face")
         bar = track(clips, variant, console=Console(stderr=True))
         judged = [judge(generator(clip, options.denoising), clip) for clip in bar]
-        for figure in ("PSNR", "SSIM", "F-LMD", "M-LMD", "Face-sim", "faces found"):
-            values = [found[figure] for found in judged if figure in found]
-            if values:
-                found = bootstrap(values)
-                name = f"{variant}: {figure} ({len(values)} clips, 95 %: {found.low:.3g} to {found.high:.3g})"
-                rows.append(row(name, found.mean, {"PSNR": "dB", "F-LMD": "px", "M-LMD": "px"}.get(figure, "")))
+        rows += rows_of(variant, judged)
     report("MAGIC-Talk's ablations, embedded tier", rows, options.json)
 
 

@@ -348,11 +348,16 @@ def animate(
             fingerprint=fingerprint,
         )
     from magictalk.render.diffusion import tiers
+    from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
     from magictalk.render.diffusion.render import DiffusionRender
 
     if size != "native":
         raise OptionError("the diffusion draws frames of one size; leave the size out")
-    render = DiffusionRender(who, drawing, networks or tiers.nano())
+    render = (
+        PortraitRender(who, drawing, networks or tiers.nano_portrait())
+        if isinstance(drawing, PortraitDrawing)
+        else DiffusionRender(who, drawing, networks or tiers.nano())
+    )
     return GeneratedAnimation(heard, motions, render, frame_count=count, label=label, fingerprint=fingerprint)
 
 

@@ -51,3 +51,7 @@ class WeightsError(MagicTalkError):
 
 class MissingDependencyError(MagicTalkError):
     """A library or one of its system packages is not installed; the message names the command."""
+
+
+class MagicTalkWarning(UserWarning):
+    """Something goes on, but perhaps not as it was meant."""

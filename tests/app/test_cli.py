@@ -279,9 +279,12 @@ class TestMagicTalk:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            (["--strength", "0.5"], "--strength is magic-talk's, and emodiff was asked for; add --system magic-talk"),
-            (["--identity-weight", "0.5"], "--identity-weight is magic-talk's"),
-            (["--contour", "head.png"], "--contour is magic-talk's"),
+            (
+                ["--strength", "0.5"],
+                "--strength is the diffusion's, and emodiff was asked for; add --system magic-talk",
+            ),
+            (["--identity-weight", "0.5"], "--identity-weight is the diffusion's"),
+            (["--contour", "head.png"], "--contour is the diffusion's"),
             (["--system", "magic-talk", "--strength", "1.5"], "should be less than or equal to 1"),
             (["--system", "magic-talk", "--steps", "0"], "should be greater than or equal to 1"),
             (["--system", "magic-talk", "--prompt", " "], "prompt is empty"),
@@ -289,6 +292,12 @@ class TestMagicTalk:
             (["--system", "magic-talk", "--prompt", "a man; 4s a woman"], "prompt 'a man' has no time"),
             (["--system", "magic-talk", "--emotion", "happy"], "variational was asked for"),
             (["--system", "magic-talk", "--weights", "nowhere"], "no folder of weights at nowhere; fetch them"),
+            (["--system", "magic-talk", "--blend", "0.5"], "--blend is portrait-talk's, and magic-talk was asked for"),
+            (["--system", "magic-talk", "--portrait", "b.png"], "--portrait is portrait-talk's"),
+            (["--system", "portrait-talk", "--contour", "b.png"], "--contour is magic-talk's, and portrait-talk was"),
+            (["--system", "portrait-talk", "--blend", "0.5"], "blend mixes two people, and there is one picture"),
+            (["--system", "portrait-talk", "--blend", "2", "--portrait", "b.png"], "expected a share from 0 to 1"),
+            (["--portrait", "b.png"], "--portrait is the diffusion's, and emodiff was asked for"),
             (["--system", "mcdm2"], "'mcdm2' is not one of"),
         ],
     )

@@ -72,3 +72,26 @@ def test_a_statue_without_a_person_around_has_its_face(shared: Path) -> None:
     image = np.array(Image.open(shared / "portraits" / "AAAI22-one-shot-talking-face__statue2.jpg").convert("RGB"))
     face = max(FaceDetector()(image), key=lambda face: face.box[2]).landmarks
     assert (_distances(face[list(LIPS), :2], contour(image, face)) < 6).mean() > 0.6
+
+
+def test_coarse_lines_stay_out_of_real_faces(shared: Path) -> None:
+    """Share of edge pixels inside the face oval, over portraits: next to none where the outline alone is wanted."""
+    from PIL import Image
+
+    detector, inside = FaceDetector(), {False: [], True: []}
+    for path in sorted((shared / "portraits").glob("*"))[:12]:
+        image = np.array(Image.open(path).convert("RGB"))
+        image = np.ascontiguousarray(cv2.resize(image, None, fx=512 / max(image.shape), fy=512 / max(image.shape)))
+        faces = detector(image)
+        if not faces:
+            continue
+        face = max(faces, key=lambda face: face.box[2]).landmarks
+        oval = np.zeros(image.shape[:2], "u1")
+        hull = cv2.convexHull(face[:, :2].astype(np.int32))
+        middle = hull.mean((0, 1))
+        cv2.fillConvexPoly(oval, (middle + 0.85 * (hull - middle)).astype(np.int32), 1)
+        for coarse, shares in inside.items():
+            edges = contour(image, face, coarse)
+            shares.append((edges & (oval > 0)).sum() / max(1, edges.sum()))
+    assert len(inside[True]) > 6
+    assert np.mean(inside[True]) < 0.01 and max(inside[True]) < 0.05 and np.mean(inside[False]) > 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,11 @@ from rich.text import Text
 import magictalk
 from magictalk.app import data, dialogue, evaluation, weights
 from magictalk.app.output import whole
-from magictalk.errors import MagicTalkError, OptionError
+from magictalk.errors import MagicTalkError, MagicTalkWarning, OptionError
 
 if TYPE_CHECKING:
     from magictalk.animation import Animation, Drive, Size
+    from magictalk.render.diffusion.render import Drawing, Networks
 
 app = typer.Typer(
     help="A portrait and a voice become a talking video.", add_completion=False, pretty_exceptions_enable=False
@@ -80,12 +82,14 @@ DriveName = Annotated[
         show_default=False,
     ),
 ]
-DRIVES: dict[str, Drive] = {"emodiff": "emodiff", "magic-talk": "variational"}
+_NOT_OF = {"magic-talk": ("portraits", "blend"), "portrait-talk": ("contour",)}
+"""Options that are of the other diffusion system."""
+DRIVES: dict[str, Drive] = {"emodiff": "emodiff", "magic-talk": "variational", "portrait-talk": "variational"}
 """Whose motion a system uses unless told otherwise."""
 
 
 def _weight(what: str) -> Any:
-    return typer.Option(min=0.0, max=4.0, help=f"How much {what} counts for magic-talk.")
+    return typer.Option(min=0.0, max=4.0, help=f"How much {what} counts for the diffusion.")
 
 
 def _amplitude(what: str) -> Any:
@@ -116,24 +120,43 @@ def animate_command(
     guidance: Guidance = None,
     drive: DriveName = None,
     system: Annotated[
-        Literal["emodiff", "magic-talk"],
+        Literal["emodiff", "magic-talk", "portrait-talk"],
         typer.Option(
-            help="emodiff moves the picture's own pixels; magic-talk generates them, and --prompt says how they look."
+            help="emodiff moves the picture's own pixels; magic-talk and portrait-talk generate them by diffusion, and "
+            "--prompt says how they look."
         ),
     ] = "emodiff",
     init: Annotated[
         Literal["rig", "noise"] | None,
-        typer.Option(help="What magic-talk begins with: warped frames under noise (rig), or noise, as in its paper."),
+        typer.Option(
+            help="What the diffusion begins with: warped frames under noise (rig), or noise, as in the papers."
+        ),
     ] = None,
     strength: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="How much noise covers those frames: 0 keeps them, 1 hides them."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Of magic-talk's denoising.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Of the denoising: 15, or 25 with --weights.", show_default=False),
+    ] = None,
     text_weight: Annotated[float | None, _weight("the prompt")] = None,
     identity_weight: Annotated[float | None, _weight("who it is")] = None,
     contour: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture of a head whose outline magic-talk keeps.")
+    ] = None,
+    more: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--portrait", metavar="FILE", help="A further picture of the person for portrait-talk; may be repeated."
+        ),
+    ] = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|TIMES",
+            help="With a --portrait of somebody else: how far portrait-talk goes towards them, '0.3' or '0s 0; 4s 1'.",
+        ),
     ] = None,
     full_tier: Annotated[
         Path | None,
@@ -161,49 +184,59 @@ def animate_command(
         "text_weight": text_weight,
         "identity_weight": identity_weight,
         "weights": full_tier,
+        "portraits": more,
+        "blend": blend,
     }
     named: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    drawing = networks = None
-    if system == "magic-talk":
-        from magictalk.systems.magic_talk import drawing_of
-
+    drawing: Drawing | None = None
+    networks: Networks | None = None
+    if system != "emodiff":
+        for name in _NOT_OF[system]:
+            if name in named:
+                other = "magic-talk" if system == "portrait-talk" else "portrait-talk"
+                raise OptionError(f"--{_option(name)} is {other}'s, and {system} was asked for; leave it out")
         if named.pop("weights", None):
             from magictalk.render.diffusion import tiers
+            from magictalk.render.diffusion.denoising import Sampling
 
-            networks = tiers.full(cast(Path, full_tier), identity=identity_weight != 0)
+            networks = tiers.full(cast(Path, full_tier), identity=identity_weight != 0, motion=system == "magic-talk")
+            named.setdefault("steps", Sampling().steps)
         named |= {} if guidance is None else {"guidance": guidance}
-        drawing = drawing_of(prompt, seed=seed, **named)
+        drawing = _drawing_of(system, prompt, seed, named)
         prompt = guidance = None
     elif named:
-        option = next(iter(named)).replace("_", "-")
-        raise OptionError(f"--{option} is magic-talk's, and emodiff was asked for; add --system magic-talk")
-    made = magictalk.animate(
-        portrait,
-        speech,
-        text=text,
-        voice=voice,
-        face=face,
-        face_box=face_box,
-        size=size,
-        lips=lips,
-        head=head,
-        blink=blink,
-        emotion=emotion,
-        style=style,
-        prompt=prompt,
-        timeline=timeline,
-        guidance=guidance,
-        drive=drive or DRIVES[system],
-        driving=driving,
-        driving_parts=driving_parts,
-        motion=motion,
-        seed=seed,
-        label=label,
-        start=start,
-        duration=duration,
-        drawing=drawing,
-        networks=networks,
-    )
+        raise OptionError(
+            f"--{_option(next(iter(named)))} is the diffusion's, and emodiff was asked for; add --system magic-talk or "
+            "portrait-talk"
+        )
+    with _warnings_said():
+        made = magictalk.animate(
+            portrait,
+            speech,
+            text=text,
+            voice=voice,
+            face=face,
+            face_box=face_box,
+            size=size,
+            lips=lips,
+            head=head,
+            blink=blink,
+            emotion=emotion,
+            style=style,
+            prompt=prompt,
+            timeline=timeline,
+            guidance=guidance,
+            drive=drive or DRIVES[system],
+            driving=driving,
+            driving_parts=driving_parts,
+            motion=motion,
+            seed=seed,
+            label=label,
+            start=start,
+            duration=duration,
+            drawing=drawing,
+            networks=networks,
+        )
     if networks and drawing and networks.diffusion.device.type == "cpu":
         hours = tiers.hours(networks, made.frame_count or 25, drawing.sampling)
         print(f"no GPU: the full tier will take about {hours:.1f} hours on this processor", file=sys.stderr)
@@ -216,6 +249,30 @@ def animate_command(
             _leave(130, f"stopped{kept}")
         _leave(2, f"error: {error}{kept}")
     print(saved)
+
+
+def _drawing_of(system: str, prompt: str | None, seed: int, named: dict[str, Any]) -> Drawing:
+    if system == "magic-talk":
+        from magictalk.systems import magic_talk
+
+        return magic_talk.drawing_of(prompt, seed=seed, **named)
+    from magictalk.systems import portrait_talk
+
+    return portrait_talk.drawing_of(prompt, seed=seed, **named)
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """What the library warns of, a line each."""
+    with warnings.catch_warnings(record=True) as said:
+        yield
+    for each in said:
+        if issubclass(each.category, MagicTalkWarning):
+            print(f"warning: {each.message}", file=sys.stderr)
+
+
+def _option(name: str) -> str:
+    return {"portraits": "portrait"}.get(name, name.replace("_", "-"))
 
 
 @app.command("motion")

@@ -21,7 +21,12 @@ _MARGIN = 0.12
 """How far beyond the person's mask an edge may lie, and inside of the mesh's rim a coarse one, in the same unit."""
 
 
-def contour(image: NDArray[np.uint8], landmarks: NDArray[np.float32], coarse: bool = False) -> NDArray[np.bool_]:
+def contour(
+    image: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    coarse: bool = False,
+    person: NDArray[np.float32] | None = None,
+) -> NDArray[np.bool_]:
     """Where head and shoulders have edges: bool ``[H, W]`` of an RGB picture ``[H, W, 3]`` with mesh ``[478, 3]`` px.
 
     Canny's edges (1986), looked for at a scale that the head's size gives, so a picture enlarged gives the same
@@ -32,13 +37,14 @@ def contour(image: NDArray[np.uint8], landmarks: NDArray[np.float32], coarse: bo
         landmarks: the mesh of the face in it.
         coarse: outline of head, hair and shoulders only, nothing inside of the face: PortraitTalk's Canny
             detector "with reduced sensitivity to local details". By default features and hair too, as MAGIC-Talk.
+        person: what :func:`person_mask` says of the picture, where that is known.
     """
     unit = _COARSE_PX if coarse else _FINE_PX
     scale = unit / float(Pose.fit(landmarks).scale_px)
     size = [max(8, round(n * scale)) for n in image.shape[1::-1]]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     face = _inside(landmarks[:, :2] * scale, size)
-    wanted = _grow((cv2.resize(person_mask(image), size) > 0.5) | face, _MARGIN * unit)
+    wanted = _grow((cv2.resize(person_mask(image) if person is None else person, size) > 0.5) | face, _MARGIN * unit)
     edges = _canny(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), wanted if coarse else face)
     if coarse:
         wanted &= ~_grow(face, -_MARGIN * unit)

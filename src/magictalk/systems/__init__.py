@@ -20,7 +20,10 @@ _SYSTEMS: dict[str, tuple[str, str, dict[str, object]]] = {
     "emodiff-unrefined": ("emodiff", "EmoDiffSystem", {"name": "emodiff-unrefined", "drive": "emodiff-unrefined"}),
     "emodiff-shuffled": ("emodiff", "EmoDiffSystem", {"name": "emodiff-shuffled", "shuffled": True}),
     "magic-talk": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk", "init": "rig"}),
+    "magic-talk-rig": ("magic_talk", "MagicTalkRigSystem", {}),
     "magic-talk-noise": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk-noise", "init": "noise"}),
+    "portrait-talk": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk", "init": "rig"}),
+    "portrait-talk-noise": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk-noise", "init": "noise"}),
 }
 """By name: the file in this folder, the class in it, and what it is made with."""
 

@@ -1,4 +1,4 @@
-"""Train the nano tier's autoencoder: pictures of 128 pixels to latents of 16, by diffusers' ``AutoencoderKL``.
+"""Train the nano tier's autoencoder: pictures of 128 pixels to latents of 32, by diffusers' ``AutoencoderKL``.
 
     magictalk data build ../shared/data/videos -o out/dataset
     python -m magictalk.train.autoencoder --data out/dataset --work out/autoencoder -o out/weights/nano-vae
@@ -41,13 +41,13 @@ class Settings:
 
     side: int = 128
     window: int = 64
-    channels: tuple[int, ...] = (32, 64, 96, 128)
-    latents: int = 8
+    channels: tuple[int, ...] = (32, 64, 128)
+    latents: int = 4
     batch: int = 16
     whole_batch: int = 4
     features: float = 4.0
     kl: float = 1e-6
-    schedule: Schedule = field(default_factory=lambda: Schedule(3500, 1.5e-3, every=500, mean=0.997))
+    schedule: Schedule = field(default_factory=lambda: Schedule(3000, 1.5e-3, every=500, mean=0.997))
     decoder: Schedule = field(default_factory=lambda: Schedule(500, 5e-4, 100, every=250, mean=0.99))
 
 
@@ -67,7 +67,7 @@ class Autoencoding(nn.Module):
             block_out_channels=settings.channels,
             latent_channels=settings.latents,
             layers_per_block=1,
-            norm_num_groups=16,
+            norm_num_groups=8,
             sample_size=settings.side,
             mid_block_add_attention=False,
         )
@@ -133,11 +133,13 @@ def importance(points: NDArray[np.float32], side: int, features: float) -> NDArr
     return weight
 
 
-def recoloured(picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def recoloured(
+    picture: NDArray[np.float32], rng: np.random.Generator, mixed: float = 0.07, lit: float = 0.2
+) -> NDArray[np.float32]:
     """A picture ``[..., 3]``, -1..1, in another light: channels mixed a little, brighter or darker."""
-    mix = np.eye(3, dtype=np.float32) + rng.normal(0, 0.07, (3, 3)).astype(np.float32)
-    mix *= rng.uniform(0.8, 1.2) / mix.sum(1, keepdims=True)
-    return (picture @ mix.T + np.float32(rng.uniform(-0.2, 0.2))).clip(-1, 1)
+    mix = np.eye(3, dtype=np.float32) + rng.normal(0, mixed, (3, 3)).astype(np.float32)
+    mix *= rng.uniform(1 - lit, 1 + lit) / mix.sum(1, keepdims=True)
+    return (picture @ mix.T + np.float32(rng.uniform(-lit, lit))).clip(-1, 1)
 
 
 def loss_of(made: Tensor, real: Tensor, weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What clips look like, in words, and the same clips in other looks: what teaches a small network to read prompts.
 
-Each clip is also shown with another background, hair, light or in another medium, with a caption that says so. The
-captions' attributes are a table that people can edit.
+Each clip is also shown with another face, background, hair, light or in another medium, with a caption that says so.
+The captions' attributes are a table that people can edit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from magictalk.errors import DatasetError
 from magictalk.face.person import person_masks
 from magictalk.render.diffusion.caption import BACKGROUNDS, Caption, caption_of, hair_of, lab_of, rgb_of
 from magictalk.train.pictures import Clip
+from magictalk.train.strangers import Recognise, stranger
 
 Frames = NDArray[np.uint8]
 """``[T, S, S, 3]``, RGB."""
@@ -39,11 +40,11 @@ class Look:
 
     Attributes:
         caption: says what is seen.
-        frames: what is seen.
+        clip: what is seen.
     """
 
     caption: Caption
-    frames: Frames
+    clip: Clip
 
 
 def person_of(clip: Clip) -> NDArray[np.float32]:
@@ -107,29 +108,44 @@ MEDIA: dict[str, Callable[[Frames], Frames]] = {
 
 
 def looks_of(
-    clip: Clip, caption: Caption, person: NDArray[np.float32], count: int, rng: np.random.Generator
+    clip: Clip,
+    caption: Caption,
+    person: NDArray[np.float32],
+    count: int,
+    recognise: Recognise,
+    rng: np.random.Generator,
 ) -> list[Look]:
-    """The clip as it is, then ``count - 1`` other looks of it; ``person`` as :func:`person_of` gives it."""
-    looks = [Look(caption, clip.frames)]
-    hair = np.stack([hair_of(points, mask) for points, mask in zip(clip.points, person, strict=True)])
+    """The clip as it is, then ``count - 1`` other looks of strangers out of it.
+
+    Args:
+        clip: the clip.
+        caption: of it.
+        person: as :func:`person_of` gives it.
+        count: of looks.
+        recognise: tells who the strangers are.
+        rng: draws the looks.
+    """
+    looks = [Look(caption, clip)]
     while len(looks) < count:
-        frames, said = clip.frames, caption
+        other, mask = stranger(clip, person, recognise, rng)
+        frames, said = other.frames, caption
+        hair = np.stack([hair_of(points, part) for points, part in zip(other.points, mask, strict=True)])
         if hair.mean() > 0.01 and rng.random() < 0.4:
             name = str(rng.choice(list(TINTS)))
             frames, said = tinted(frames, hair, TINTS[name]), replace(said, hair=name)
         if rng.random() < 0.5:
             name = str(rng.choice(list(BACKGROUNDS)))
-            frames, said = behind(frames, person, BACKGROUNDS[name]), replace(said, background=name)
+            frames, said = behind(frames, mask, BACKGROUNDS[name]), replace(said, background=name)
         if rng.random() < 0.3:
             name = str(rng.choice(list(LIGHTS)))
             frames = _bytes(frames * np.array(LIGHTS[name], np.float32))
             said = replace(said, light=name)
-        if rng.random() < 0.35 or said == caption:
+        if rng.random() < 0.3:
             name = str(rng.choice([medium for medium in MEDIA if medium != caption.medium]))
             frames, said = MEDIA[name](frames), replace(said, medium=name)
             if name != "cartoon":  # its colours are gone
                 said = replace(said, hair="", background="", light="")
-        looks.append(Look(said, frames))
+        looks.append(Look(said, replace(other, frames=frames)))
     return looks
 
 

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,11 @@ class Schedule:
         if step < self.warmup:
             return (step + 1) / self.warmup
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))))
+
+    def shorter(self, share: float, seed: int) -> Schedule:
+        """The same over a share of the steps, from another seed."""
+        steps = max(1, round(self.steps * share))
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 4), seed=seed)
 
 
 def accelerator_of(schedule: Schedule) -> Accelerator:

@@ -10,6 +10,7 @@ and train again); while training, ``STAGE/sheet.png`` shows people that are not 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,26 +28,32 @@ from torch import Tensor, nn
 from magictalk import weights
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.drawing import draw_landmarks
+from magictalk.face.recognition import FaceRecogniser
 from magictalk.render.diffusion.animate import AnimateNet
-from magictalk.render.diffusion.denoising import animatediff_scheduler
 from magictalk.render.diffusion.reference import ReferenceNet, as_identity
+from magictalk.render.diffusion.schedule import alphas, animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.train.autoencoder import importance
-from magictalk.train.looks import captions_for, looks_of, person_of
+from magictalk.train.looks import Look, captions_for, looks_of, person_of
 from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.pictures import Clip, gather, shares_of
 from magictalk.train.sequences import need
+from magictalk.train.strangers import Recognise
 
 NANO: dict[str, Any] = {
-    "channels": (64, 128, 192), "layers": 1, "heads": 4, "width": 384, "groups": 16, "latent_channels": 8,
+    "channels": (64, 128, 192), "layers": 1, "heads": 4, "width": 384, "groups": 16, "latent_channels": 4, "fold": 2,
 }  # fmt: skip
 """Settings that both networks of the nano tier share."""
-NANO_REFERENCE: dict[str, Any] = {**NANO, "identity_width": 128, "frames": 16, "motion_heads": 4}
+NANO_REFERENCE: dict[str, Any] = {**NANO, "identity_width": 128, "frames": 16, "motion_heads": 4, "velocity": True}
 NANO_ANIMATE: dict[str, Any] = {**NANO, "control_channels": (16, 32, 64, 96)}
+ABLATIONS = "decoupling", "face", "contour", "motion"
+"""What a run can be without: keys of its own for each condition, the face recogniser, the contour, motion blocks."""
 MOST_OF_ONE = 20
 """Clips that are taken of the speaker of whom there are hundreds."""
 DROPPED = 0.1
 """How often text and identity are left out, so that guidance can lead away from that."""
+FACE_DROPPED, TEXT_DROPPED = 0.3, 0.1
+"""How often one of them is left out alone: who knows the person by heart does not look at the landmarks."""
 FACE_NOISE = 0.4
 """Standard deviation of noise on a face's embedding, whose numbers have one of about 1: few people stand for many."""
 
@@ -73,14 +80,15 @@ class Stage:
 
 
 STAGES = (
-    Stage("reference", r"reference\.", 1, 16, False, Schedule(1200, 5e-4, every=400)),
-    Stage("animate", r"(animate|reference)\.", 1, 16, True, Schedule(2200, 5e-4, every=550)),
-    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(600, 3e-4, 100, every=300)),
+    Stage("reference", r"reference\.", 1, 16, False, Schedule(1000, 5e-4, every=250)),
+    Stage("animate", r"(animate|reference)\.", 1, 16, True, Schedule(2600, 5e-4, every=650)),
+    Stage("together", r"(animate|reference)\.", 1, 16, True, Schedule(3000, 4e-4, every=750)),
+    Stage("motion", r"reference\.unet\..*\.motion_modules\.", 16, 1, True, Schedule(700, 3e-4, 100, every=350)),
 )
 """The paper's order (sections 3.1 to 3.3): who and how first, then control, then what joins frames.
 
 The nano tier has no pretrained network to begin with, so ReferenceNet learns all of itself, and goes on learning beside
-AnimateNet: frozen after its own stage, it left AnimateNet little to steer.
+AnimateNet: frozen after its own stage, it left AnimateNet little to steer. Both then go on at a rate raised once more.
 """
 
 
@@ -90,7 +98,7 @@ class Settings:
 
     Attributes:
         side: pixels of the pictures.
-        looks: in how many each clip is shown.
+        looks: in how many each clip is shown; all but the first are of strangers.
         features: how much lips and eyes count.
         unified, contour, motion: False, True, True are the paper's; the others its ablations (tables 2 and 3).
         identity: ``"face"`` is the recogniser's embedding; ``"picture"`` a code of the whole picture in its place
@@ -102,7 +110,7 @@ class Settings:
     """
 
     side: int = 128
-    looks: int = 3
+    looks: int = 8
     features: float = 4.0
     unified: bool = False
     contour: bool = True
@@ -145,68 +153,120 @@ class Reader(Protocol):
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A clip in a look, as networks learn from it.
+
+    Attributes:
+        latents, text, face, landmarks, contour, weight: as a :class:`Batch` has them, frames first, pictures 0..255.
+        seen: numbers of the frames in which the face was found.
+        clip: the look itself.
+    """
+
+    latents: Tensor
+    text: Tensor
+    face: Tensor
+    landmarks: NDArray[np.uint8]
+    contour: NDArray[np.uint8]
+    weight: Tensor
+    seen: NDArray[np.intp]
+    clip: Clip
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+
 class Videos:
     """Clips in several looks, as latents and conditions, from which batches are drawn.
+
+    Attributes:
+        clips: where from.
+        shares: probability of each.
+        shown: the looks of each.
+        empty: tokens of no text.
 
     Args:
         clips: where from.
         vae: the autoencoder.
         text: reads captions.
+        recognise: tells who strangers are.
         captions: the table of them, which is written.
         settings: of the run.
     """
 
-    def __init__(self, clips: Sequence[Clip], vae: nn.Module, text: Reader, captions: Path, settings: Settings) -> None:
-        self.clips, self._shares = clips, shares_of(clips)
-        self._seen = [np.flatnonzero(clip.seen) for clip in clips]
+    def __init__(
+        self, clips: Sequence[Clip], vae: nn.Module, text: Reader, recognise: Recognise, captions: Path,
+        settings: Settings,
+    ) -> None:  # fmt: skip
+        self.clips, self.shares = clips, shares_of(clips)
         rng = np.random.default_rng(settings.seed)
         people = [person_of(clip) for clip in clips]
         described = captions_for(clips, people, captions)
-        self._latents: list[list[Tensor]] = []
-        self._text: list[Tensor] = []
-        for clip, caption, person in zip(clips, described, people, strict=True):
-            looks = looks_of(clip, caption, person, settings.looks, rng)
-            self._latents.append([encoded(vae, look.frames) for look in looks])
-            self._text.append(text([str(look.caption) for look in looks]).half())
         self.empty = text([""])[0]
-        self._landmarks = [landmark_pictures(clip.points, settings.side) for clip in clips]
-        self._contours = [np.repeat(clip.contour[None], 3, 0) for clip in clips]
-        self._faces = [
-            as_identity(torch.from_numpy(clip.face)) if settings.identity == "face" else picture_code(latents[0][0])
-            for clip, latents in zip(clips, self._latents, strict=True)
+        self.shown = [
+            [
+                _shown(look, vae, text, settings)
+                for look in looks_of(clip, caption, person, settings.looks, recognise, rng)
+            ]
+            for clip, caption, person in zip(clips, described, people, strict=True)
         ]
-        self._weights = [_latent_weights(clip, settings, self._latents[0][0].shape[-1]) for clip in clips]
+
+    def by_picture(self) -> Videos:
+        """The same, where a code of the whole picture says who it is, not the face recogniser's embedding."""
+        other = copy.copy(self)
+        other.shown = [[replace(shown, face=picture_code(shown.latents[0])) for shown in of] for of in self.shown]
+        return other
 
     def draw(self, videos: int, frames: int, rng: np.random.Generator, varied: bool = True) -> Batch:
         """So many videos of so many frames in a row; not varied: as they are, and with everything said."""
-        rows = [self._one(int(i), frames, rng, varied) for i in rng.choice(len(self.clips), videos, p=self._shares)]
+        rows = [self._one(int(i), frames, rng, varied) for i in rng.choice(len(self.clips), videos, p=self.shares)]
         return Batch(*(torch.stack(part) for part in zip(*rows, strict=True)))
 
     def _one(self, i: int, frames: int, rng: np.random.Generator, varied: bool) -> tuple[Tensor, ...]:
-        first = int(rng.choice(self._seen[i])) if frames == 1 else int(rng.integers(len(self.clips[i]) - frames + 1))
+        shown = self.shown[i][int(rng.integers(len(self.shown[i]))) if varied else 0]
+        first = int(rng.choice(shown.seen)) if frames == 1 else int(rng.integers(len(shown) - frames + 1))
         here = slice(first, first + frames)
-        look = int(rng.integers(len(self._latents[i]))) if varied else 0
-        text, face = self._text[i][look].float(), self._faces[i]
-        if varied and rng.random() < DROPPED:
-            text, face = self.empty, torch.zeros_like(face)
-        elif varied:
+        text, face = shown.text.float(), shown.face
+        if varied:
             face = face + FACE_NOISE * torch.from_numpy(rng.standard_normal(len(face), np.float32))
+            text, face = self.dropped(text, face, rng)
         return (
-            self._latents[i][look][here].float().transpose(0, 1),
+            shown.latents[here].float().transpose(0, 1),
             text,
             face,
-            torch.from_numpy(self._landmarks[i][here]).permute(3, 0, 1, 2) / 127.5 - 1,
-            torch.from_numpy(self._contours[i]) / 127.5 - 1,
-            self._weights[i][here][None],
+            torch.from_numpy(shown.landmarks[here]).permute(3, 0, 1, 2) / 127.5 - 1,
+            torch.from_numpy(np.repeat(shown.contour[None], 3, 0)) / 127.5 - 1,
+            shown.weight[here][None],
         )
+
+    def dropped(self, text: Tensor, face: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """What is said and who it is, left out now and then, alone or together."""
+        neither, no_face, no_text = rng.random(3) < (DROPPED, FACE_DROPPED, TEXT_DROPPED)
+        return self.empty if neither or no_text else text, torch.zeros_like(face) if neither or no_face else face
+
+
+def _shown(look: Look, vae: nn.Module, text: Reader, settings: Settings) -> Shown:
+    clip = look.clip
+    latents = encoded(vae, clip.frames)
+    return Shown(
+        latents,
+        text([str(look.caption)])[0].half(),
+        as_identity(torch.from_numpy(clip.face)),
+        landmark_pictures(clip.points, settings.side),
+        clip.contour,
+        _latent_weights(clip, settings, latents.shape[-1]),
+        np.flatnonzero(clip.seen),
+        clip,
+    )
 
 
 @torch.inference_mode()
 def encoded(vae: nn.Module, frames: NDArray[np.uint8], batch: int = 16) -> Tensor:
-    """Latents ``[T, C, h, w]``, float16, of frames ``[T, S, S, 3]``."""
-    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    network = cast(Any, vae)
-    parts = [network.encode(part / 127.5 - 1).latent_dist.mode() for part in pictures.split(batch)]
+    """Latents ``[T, C, h, w]``, float16, of frames ``[T, S, S, 3]``; in bf16, which is five times as fast."""
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last, as they lie there
+    network = cast(Any, vae).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [network.encode(part / 127.5 - 1).latent_dist.mode().float() for part in pictures.split(batch)]
     return (torch.cat(parts) * network.config.scaling_factor).half().clone()
 
 
@@ -245,6 +305,8 @@ class Talking(nn.Module):
     def forward(self, batch: Batch, epsilon: Tensor, t: Tensor, alpha: Tensor) -> Tensor:
         """``E ||epsilon - epsilon_theta(z, t, c)||^2`` (equation 1), lips and eyes counted more.
 
+        Of networks that say the velocity, errors count as those of the velocity: ``1 / a`` of those of the noise.
+
         Args:
             batch: clean latents and conditions.
             epsilon: the noise.
@@ -255,7 +317,8 @@ class Talking(nn.Module):
         noisy = a.sqrt() * batch.latents + (1 - a).sqrt() * epsilon
         control = self.animate(noisy, t, batch.text, batch.landmarks, batch.contour) if self.controlled else None
         found = self.reference(noisy, t, batch.text, batch.face, control)
-        return cast(Tensor, (batch.weight * (found.float() - epsilon) ** 2).mean())
+        error = (found.float() - epsilon) ** 2
+        return cast(Tensor, (batch.weight * (error / a if self.reference.config["velocity"] else error)).mean())
 
 
 def networks_of(settings: Settings) -> tuple[ReferenceNet, AnimateNet]:
@@ -285,8 +348,10 @@ def run(
     settings: Settings, taught: Videos, rest: Videos, vae: nn.Module, work: Path, log: Callable[[str], None]
 ) -> tuple[ReferenceNet, AnimateNet]:
     """Train all stages; ``rest`` is looked at as training goes."""
+    if settings.identity == "picture":
+        taught, rest = taught.by_picture(), rest.by_picture()
     reference, animate = networks_of(settings)
-    alphas: Tensor = cast(Any, animatediff_scheduler()).alphas_cumprod
+    a = alphas()
     for stage in settings.stages:
         if stage.name == "motion" and not settings.motion:
             continue
@@ -304,9 +369,9 @@ def run(
         looks = [rest.draw(stage.videos, stage.frames, np.random.default_rng([1, i]), varied=False) for i in range(8)]
 
         def loss_on(wrapped: nn.Module, batch: Batch, rng: np.random.Generator, device: torch.device) -> Tensor:
-            t = torch.from_numpy(rng.integers(0, len(alphas), len(batch.latents)))
+            t = torch.from_numpy(rng.integers(0, len(a), len(batch.latents)))
             epsilon = torch.from_numpy(rng.standard_normal(batch.latents.shape, np.float32)).to(device)
-            return cast(Tensor, wrapped(batch.to(device), epsilon, t.to(device), alphas[t].to(device)))
+            return cast(Tensor, wrapped(batch.to(device), epsilon, t.to(device), a[t].to(device)))
 
         def step(wrapped: nn.Module, rng: np.random.Generator, device: torch.device, stage: Stage = stage) -> Tensor:
             return loss_on(wrapped, taught.draw(stage.videos, stage.frames, rng), rng, device)
@@ -320,40 +385,115 @@ def run(
                 ]
             return float(torch.stack(found).mean())
 
-        trained = cast(
-            Talking,
-            train(network, step, held, stage.schedule, folder, log, settings=f"{replace(settings, stages=(stage,))}"),
-        )
+        told = f"{replace(settings, stages=(stage,), motion=True)}"  # motion only says whether the last stage is run
+        trained = cast(Talking, train(network, step, held, stage.schedule, folder, log, settings=told))
         reference, animate = trained.reference, trained.animate
     return reference, animate
 
 
-@torch.inference_mode()
 def sheet(
     network: Talking, vae: nn.Module, batch: Batch, empty: Tensor, path: Path, device: torch.device, steps: int = 12
 ) -> None:
     """Pictures out of noise below the real ones and their control pictures, at the running mean's weights."""
-    shown = 8
+    parts = Batch(*(part[:8] for part in batch)).to(device)
+    text = torch.cat([empty.to(device).expand_as(parts.text), parts.text])
+    face = torch.cat([torch.zeros_like(parts.face), parts.face])
+
+    def noise_of(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        control = network.animate(x, t, parts.text, parts.landmarks, parts.contour) if network.controlled else None
+        return guided(network.reference, x, t, text, face, control)
+
+    last = parts.latents.shape[2] - 1
+    lines = torch.maximum(parts.landmarks[:, :, last], parts.contour)
+    sheet_of(noise_of, vae, parts.latents, [lines.cpu()], path, device, steps)
+
+
+def guided(reference: Any, x: Tensor, t: Tensor, text: Tensor, face: Tensor, control: Any) -> tuple[Tensor, Tensor]:
+    """The noise without and with what is asked for; ``text`` and ``face`` hold both, one behind the other."""
+    if control:
+        control = tuple(part.repeat(2, 1, 1, 1) for part in control[0]), control[1].repeat(2, 1, 1, 1)
+    plain, asked = reference(torch.cat([x, x]), t, text, face, control).chunk(2)
+    return plain, asked
+
+
+@torch.inference_mode()
+def sheet_of(
+    noise_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], vae: nn.Module, latents: Tensor,
+    rows: Sequence[Tensor], path: Path, device: torch.device, steps: int = 12,
+) -> None:  # fmt: skip
+    """A picture: what latents ``[B, C, N, h, w]`` show in their last frame, ``rows [B, 3, S, S]``, what is generated.
+
+    Args:
+        noise_of: the noise that networks see in latents, without and with what is asked for.
+        vae: the autoencoder.
+        latents: of the real frames.
+        rows: further pictures.
+        path: where it is written.
+        device: of the networks.
+        steps: of DDIM.
+    """
     scheduler = cast(Any, animatediff_scheduler())
     scheduler.set_timesteps(steps)
-    parts = Batch(*(part[:shown] for part in batch)).to(device)
-    x = torch.randn(parts.latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    both = [torch.cat([a, b]) for a, b in ((empty.to(device).expand_as(parts.text), parts.text),
-                                           (torch.zeros_like(parts.face), parts.face))]  # fmt: skip
+    x = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(device)
     for t in scheduler.timesteps:
-        control = network.animate(x, t, parts.text, parts.landmarks, parts.contour) if network.controlled else None
-        if control:
-            control = tuple(part.repeat(2, 1, 1, 1) for part in control[0]), control[1].repeat(2, 1, 1, 1)
-        plain, asked = network.reference(torch.cat([x, x]), t, *both, control).chunk(2)
+        plain, asked = noise_of(x, t)
         x = scheduler.step(plain + 2.0 * (asked - plain), int(t), x).prev_sample
-    last = parts.latents.shape[2] - 1
     coder = cast(Any, vae)
-    rows = [coder.decode(z[:, :, last].cpu() / coder.config.scaling_factor).sample for z in (parts.latents, x)]
-    rows.insert(1, torch.maximum(parts.landmarks[:, :, last], parts.contour).cpu())
-    grid = torch.cat([torch.cat(list(row), -1) for row in rows], -2)
+    real, generated = (coder.decode(z[:, :, -1].cpu() / coder.config.scaling_factor).sample for z in (latents, x))
+    grid = torch.cat([torch.cat(list(row), -1) for row in (real, *rows, generated)], -2)
     picture = ((grid.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
+
+
+def settings_for(
+    steps: int, without: str | None = None, looks: int = Settings.looks, seed: int = 0, checkpointing: bool = False
+) -> Settings:
+    """A run of so many steps, all stages together, whole or without one of ``ABLATIONS``.
+
+    Raises:
+        OptionError: when steps or looks are none.
+    """
+    share = steps / sum(stage.schedule.steps for stage in STAGES)
+    if share <= 0 or looks < 1:
+        raise OptionError(f"steps are {steps} and looks {looks}; expected 1 or more")
+    return Settings(
+        looks=looks,
+        unified=without == "decoupling",
+        contour=without != "contour",
+        motion=without != "motion",
+        identity="picture" if without == "face" else "face",
+        stages=tuple(replace(s, schedule=s.schedule.shorter(share, seed)) for s in STAGES),
+        checkpointing=checkpointing,
+        seed=seed,
+    )
+
+
+def gathered(
+    data: Path, vae: nn.Module, captions: Path, settings: Settings, heads: bool = False
+) -> tuple[Videos, Videos]:
+    """What is learnt from and what is looked at, of a dataset.
+
+    Args:
+        data: the dataset's folder.
+        vae: the autoencoder.
+        captions: the table of captions, read and written.
+        settings: of the run.
+        heads: whether the outlines of heads are wanted.
+
+    Raises:
+        DatasetError: when either is empty.
+        MissingDependencyError: when dlib or the sentence-embedding model is not installed.
+    """
+    clips = gather(data, settings.side, "train", "val", most=MOST_OF_ONE, heads=heads)
+    taught, rest = ([clip for clip in clips if clip.split == split] for split in ("train", "val"))
+    need(len(taught), len(rest))
+    captions.parent.mkdir(parents=True, exist_ok=True)
+    text, recognise = SentenceText(), FaceRecogniser()
+    return (
+        Videos(taught, vae, text, recognise, captions, settings),
+        Videos(rest, vae, text, recognise, captions, replace(settings, looks=1)),
+    )
 
 
 def main() -> None:
@@ -361,44 +501,29 @@ def main() -> None:
     parser = command_line(__doc__, sum(stage.schedule.steps for stage in STAGES))
     parser.add_argument("--vae", type=Path, required=True, help="the autoencoder's folder")
     parser.add_argument("--looks", type=int, default=Settings.looks)
-    parser.add_argument("--without", choices=("decoupling", "face", "contour", "motion"), help="an ablation")
+    parser.add_argument("--without", choices=ABLATIONS, help="an ablation")
     parser.add_argument("--checkpointing", action="store_true", help="less memory, slower")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    share = options.steps / sum(stage.schedule.steps for stage in STAGES)
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+
     try:
-        if share <= 0 or options.looks < 1:
-            raise OptionError(f"steps are {options.steps} and looks {options.looks}; expected 1 or more")
-        settings = Settings(
-            looks=options.looks,
-            unified=options.without == "decoupling",
-            contour=options.without != "contour",
-            motion=options.without != "motion",
-            identity="picture" if options.without == "face" else "face",
-            stages=tuple(replace(s, schedule=_shorter(s.schedule, share, options.seed)) for s in STAGES),
-            checkpointing=options.checkpointing,
-            seed=options.seed,
-        )
+        settings = settings_for(options.steps, options.without, options.looks, options.seed, options.checkpointing)
         vae = cast(nn.Module, weights.load(AutoencoderKL, options.vae))
-        clips = gather(options.data, settings.side, "train", "val", most=MOST_OF_ONE)
-        print(f"{len(clips)} clips, {sum(map(len, clips)) / 25 / 60:.1f} minutes", flush=True)
-        text = SentenceText()
-        options.work.mkdir(parents=True, exist_ok=True)
-        sets = [[clip for clip in clips if clip.split == split] for split in ("train", "val")]
-        need(*map(len, sets))
-        table = options.work / "captions.csv"
-        taught = Videos(sets[0], vae, text, table, settings)
-        rest = Videos(sets[1], vae, text, table, replace(settings, looks=1))
-        reference, animate = run(settings, taught, rest, vae, options.work, lambda line: print(line, flush=True))
+        taught, rest = gathered(options.data, vae, options.work / "captions.csv", settings)
+        log(f"{len(taught.clips)} clips, {sum(map(len, taught.clips)) / 25 / 60:.1f} minutes")
+        reference, animate = run(settings, taught, rest, vae, options.work, log)
     except MagicTalkError as error:
         parser.exit(2, f"error: {error}\n")
+    save(reference, animate, options.out)
+
+
+def save(reference: ReferenceNet, animate: AnimateNet, folder: Path) -> None:
+    """Both networks as ``reference`` and ``animate`` in a folder, in half precision."""
     for network, name in ((reference, "reference"), (animate, "animate")):
-        cast(Any, network).half().save_pretrained(options.out / name)
-
-
-def _shorter(schedule: Schedule, share: float, seed: int) -> Schedule:
-    steps = max(1, round(schedule.steps * share))
-    return replace(schedule, steps=steps, warmup=min(schedule.warmup, steps // 4), seed=seed)
+        cast(Any, network).half().save_pretrained(folder / name)
 
 
 if __name__ == "__main__":

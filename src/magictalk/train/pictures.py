@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from magictalk.data.dataset import Dataset, Sample
 from magictalk.errors import DatasetError
+from magictalk.face.contour import contour
+from magictalk.face.person import PersonSegmenter
 from magictalk.render.diffusion.caption import smile_of
 from magictalk.train.lips import kind_of
 
@@ -38,6 +40,7 @@ class Clip:
         contour: uint8 ``[S, S]``, edges of head and face, 0..255.
         face: float32 ``[128]``, the recogniser's embedding.
         smile: 0..1, the mean over the clip.
+        heads: uint8 ``[T, S, S]``, outlines of the head in each frame, 0 or 255, where they were asked for.
     """
 
     name: str
@@ -49,49 +52,59 @@ class Clip:
     contour: NDArray[np.uint8]
     face: NDArray[np.float32]
     smile: float = 0.0
+    heads: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
-def clip_of(sample: Sample, side: int) -> Clip:
-    """A clip of the dataset at ``side`` pixels."""
+def clip_of(sample: Sample, side: int, heads: bool = False) -> Clip:
+    """A clip of the dataset at ``side`` pixels, and with ``heads`` the outlines of them."""
     frames = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in sample.frames()]
     large = sample.contour.shape[0]
+    meshes = sample.landmarks * np.float32(side / large)
     edges = cv2.resize(sample.contour.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
     return Clip(
         sample.key,
         kind_of(sample),
         sample.record.split,
         np.stack(frames),
-        sample.landmarks[..., :2] * (side / large),
+        meshes[..., :2],
         sample.seen,
         edges,
         sample.embedding,
         smile_of(sample.motion.coefficients),
+        _heads(frames, meshes) if heads else None,
     )
 
 
-def gather(dataset: Path, side: int, *splits: str, most: int = MOST_OF_ONE) -> list[Clip]:
-    """The clips of the splits whose pixels may be learnt, at ``side`` pixels; ``most`` of the frequent speaker.
+def _heads(frames: Sequence[NDArray[np.uint8]], meshes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Outlines as PortraitTalk's render draws them of a frame."""
+    with PersonSegmenter() as person:
+        edges = [contour(f, mesh, coarse=True, person=person(f)) for f, mesh in zip(frames, meshes, strict=True)]
+    return np.stack(edges).astype(np.uint8) * np.uint8(255)
+
+
+def gather(dataset: Path, side: int, *splits: str, most: int = MOST_OF_ONE, heads: bool = False) -> list[Clip]:
+    """The clips of the splits whose pixels may be learnt, as :func:`clip_of`; ``most`` of the frequent speaker.
 
     Raises:
         DatasetError: when there are none.
     """
-    clips = list(_permitted(dataset, side, splits, most))
+    clips = list(_permitted(dataset, side, splits, most, heads))
     if not clips:
         raise DatasetError(f"no clip of {dataset} has a licence of {' or '.join(LICENCES)}; their pixels alone teach")
     return clips
 
 
-def _permitted(dataset: Path, side: int, splits: Sequence[str], most: int) -> Iterator[Clip]:
+def _permitted(dataset: Path, side: int, splits: Sequence[str], most: int, heads: bool) -> Iterator[Clip]:
     for split in splits:
         ones = 0
         for sample in Dataset(dataset, split):
             one = kind_of(sample) == "one"
             if sample.record.licence in LICENCES and (not one or ones < most):
                 ones += one
-                yield clip_of(sample, side)
+                yield clip_of(sample, side, heads)
 
 
 def shares_of(clips: Sequence[Clip], one: float = 0.2) -> NDArray[np.float64]:

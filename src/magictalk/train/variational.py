@@ -122,10 +122,10 @@ class Windows:
         if rng.random() < 0.5:
             motion = mirror(motion)
         mel = example.talk.mel[MELS_PER_FRAME * frames.start : MELS_PER_FRAME * frames.stop]
-        return motion[:, list(PARTS)], _veiled(example.heard[frames], rng), mel
+        return motion[:, list(PARTS)], veiled(example.heard[frames], rng), mel
 
 
-def _veiled(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def veiled(rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Rows as another microphone may give them: every number shifted a little, some gone, now and then a gap."""
     rows = rows + rng.normal(0, 0.15, rows.shape[1]) + rng.normal(0, 0.2)
     if rng.random() < 0.3:

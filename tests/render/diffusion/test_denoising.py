@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.render.diffusion.animate import AnimateNet, ControlPair
-from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted, animatediff_scheduler
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import Latents, noise
 from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 
 SHAPE = 4, 8, 8
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from magictalk import weights
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.attention import DecoupledAttention, cross_attentions
-from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.reference import ReferenceNet, folded, unfolded
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 
 Given = dict[str, Tensor]
 
@@ -40,6 +41,26 @@ def test_weights_say_how_much_each_condition_counts(reference: ReferenceNet, giv
         for w in (0.0, 0.5, 1.0)
     ]
     assert moved[0] == 0 < moved[1] < moved[2]
+
+
+@pytest.mark.parametrize("t", [7, torch.tensor(500), torch.tensor([7, 900])])
+def test_velocity_is_another_way_to_say_noise(given: Given, tiny: dict[str, Any], t: Any) -> None:
+    """Against diffusers' scheduler, which reads either: both must take away the same."""
+    torch.manual_seed(0)
+    network = ReferenceNet(**tiny, identity_width=10, identity_tokens=2, frames=8, motion_heads=2, velocity=True).eval()
+    x, steps = given["latents"], torch.as_tensor(t).expand(2)
+    with torch.inference_mode():
+        noise = network(x, t, given["text"], given["face"])
+        network.register_to_config(velocity=False)
+        velocity = network(x, t, given["text"], given["face"])
+    for i, step in enumerate(steps):
+        taken = []
+        for kind, said in (("epsilon", noise), ("v_prediction", velocity)):
+            scheduler = animatediff_scheduler()
+            scheduler.register_to_config(prediction_type=kind)
+            scheduler.set_timesteps(1000)
+            taken.append(scheduler.step(said[i : i + 1], int(step), x[i : i + 1]).prev_sample)
+        assert torch.allclose(*taken, atol=1e-4)
 
 
 def test_frames_may_have_prompts_of_their_own(reference: ReferenceNet, given: Given) -> None:
@@ -86,6 +107,42 @@ def test_checkpointed_gradients_are_the_same(reference: ReferenceNet, given: Giv
         network(given["latents"], 7, given["text"], given["face"]).square().mean().backward()
         found.append({name: p.grad for name, p in network.named_parameters()})
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-5) for name in found[0])
+
+
+def test_several_pictures_give_tokens_one_after_another(reference: ReferenceNet, given: Given) -> None:
+    """One picture gives the tokens that it gives alone, among others too."""
+    faces = torch.stack([given["face"], given["face"] + 1, given["face"] - 1], 1)
+    with torch.inference_mode():
+        alone = reference.identity_tokens(given["face"])
+        one, three = reference.identity_tokens(faces[:, :1]), reference.identity_tokens(faces)
+    assert alone.shape == (2, 2, 12) and three.shape == (2, 6, 12)
+    assert torch.equal(alone, one) and torch.allclose(three[:, :2], alone, atol=1e-6)
+    assert torch.allclose(run(reference, given), run(reference, given | {"face": faces[:, :1]}))
+    same = faces[:, :1].expand(-1, 3, -1)  # the same picture three times says what it says once
+    assert torch.allclose(run(reference, given), run(reference, given | {"face": same}), atol=1e-5)
+    assert not torch.allclose(run(reference, given), run(reference, given | {"face": faces}), atol=1e-3)
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_folding_makes_squares_channels_and_loses_nothing(fold: int) -> None:
+    latents = torch.randn(2, 3, 5, 8, 4)
+    small = folded(latents, fold)
+    assert small.shape == (2, 3 * fold**2, 5, 8 // fold, 4 // fold)
+    assert torch.equal(unfolded(small, fold), latents)
+    place = latents[1, 2, 3, :fold, :fold].flatten()
+    assert torch.equal(small[1, 2 * fold**2 : 3 * fold**2, 3, 0, 0], place)
+
+
+def test_folding_networks_reckon_with_fewer_places(given: Given, control: Given, tiny: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    reference = ReferenceNet(**tiny, fold=2, identity_width=10, identity_tokens=2, frames=8, motion_heads=2).eval()
+    animate = AnimateNet(**tiny, fold=2, control_channels=(4, 8, 8), patch=2).eval()
+    animate.clone(reference)
+    with torch.inference_mode():
+        down, middle = animate(given["latents"], 7, given["text"], **control)
+    assert down[0].shape[-2:] == (4, 4) and not middle.any()
+    noise = run(reference, given, control=(down, middle))
+    assert noise.shape == given["latents"].shape and torch.equal(noise, run(reference, given))
 
 
 class TestAnimateNet:
@@ -137,6 +194,35 @@ class TestAnimateNet:
             )
         same = [torch.allclose(a[:, t], b[:, t], atol=1e-6) for t in range(4)]
         assert same == [True, True, False, True]
+
+    def test_with_the_frame_before_it_has_three_attentions(
+        self, reference: ReferenceNet, given: Given, control: Given, tiny: dict[str, Any]
+    ) -> None:
+        torch.manual_seed(1)
+        network = AnimateNet(**tiny, control_channels=(4, 8), previous=True).eval()
+        network.clone(reference)
+        for layer in cross_attentions(network.net).values():
+            processor = layer.processor
+            assert isinstance(processor, DecoupledAttention)
+            assert {name: w.item() for name, w in processor.w.items()} == dict.fromkeys(
+                ("landmarks", "contour", "previous"), 1.0
+            )
+        before = {"previous": torch.rand(2, 3, 4, 16, 16) * 2 - 1}
+        contours = control["contour"][:, :, None].expand(-1, -1, 4, -1, -1)
+        with torch.inference_mode():
+            assert not network(given["latents"], 7, given["text"], **control, **before)[1].any()
+            torch.nn.init.normal_(network.net.controlnet_mid_block.weight, 0, 0.1)
+            once = network(given["latents"], 7, given["text"], **control, **before)[1]
+            each = network(given["latents"], 7, given["text"], **(control | {"contour": contours}), **before)[1]
+            other = network(given["latents"], 7, given["text"], **control, previous=before["previous"].flip(-1))[1]
+            blind = [
+                network(given["latents"], 7, given["text"], **control, previous=picture, weights={"previous": 0.0})[1]
+                for picture in (before["previous"], before["previous"].flip(-1))
+            ]
+        assert torch.allclose(once, each, atol=1e-6) and not torch.allclose(once, other, atol=1e-4)
+        assert torch.equal(*blind) and not torch.allclose(blind[0], once, atol=1e-4)
+        with pytest.raises(ValueError, match="no pictures of previous"):
+            network(given["latents"], 7, given["text"], **control)
 
     @pytest.mark.parametrize("contour", [True, False])
     def test_it_is_saved_and_loaded_strictly(

@@ -19,9 +19,10 @@ from magictalk.animation import GeneratedAnimation
 from magictalk.errors import OptionError, PortraitError, StyleError
 from magictalk.motion import ARKIT
 from magictalk.render.diffusion.animate import AnimateNet
-from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, animatediff_scheduler
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.render import DiffusionRender, Drawing, Networks, head_of, spool, spooled
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.video import read_frames
 
 SIDE = 16

@@ -16,6 +16,7 @@ from magictalk.errors import WeightsError
 from magictalk.render.diffusion import tiers
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.layouts import identity_slots, motion_slots, unet_slots
+from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.render import DiffusionRender, Drawing, Networks
 
@@ -102,6 +103,20 @@ def test_published_checkpoints_make_frames(networks: Networks, astronaut: np.nda
     assert np.isclose(float(networks.embed(portrait.image, portrait.landmarks).norm()), 1)
 
 
+def test_published_checkpoints_make_frames_one_by_one(folder: Path, astronaut: np.ndarray) -> None:
+    """PortraitTalk's way; without its own AnimateNet nothing looks at the frame before."""
+    (folder / "motion").rename(folder / "motion-away")
+    try:
+        networks = tiers.full(folder, motion=False, device="cpu", side=2 * SIDE, layout=LAYOUT)
+    finally:
+        (folder / "motion-away").rename(folder / "motion")
+    portrait = Portrait.from_array(np.ascontiguousarray(astronaut[:300, 80:400]))
+    drawing = PortraitDrawing("a man", "noise", Sampling(steps=2))
+    frames = list(PortraitRender(portrait, drawing, networks)([Motion.zeros(2)]))
+    assert [frame.shape for frame in frames] == [(2 * SIDE, 2 * SIDE, 3)] * 2
+    assert np.array_equal(*frames)  # the same was asked for, by the same noise
+
+
 def test_identity_can_be_left_out_if_it_counts_nothing(folder: Path, astronaut: np.ndarray) -> None:
     networks = tiers.full(folder, identity=False, device="cpu", side=SIDE, layout=LAYOUT)
     portrait = Portrait.from_array(np.ascontiguousarray(astronaut[:300, 80:400]))
@@ -142,11 +157,12 @@ def test_operations_are_counted_without_doing_them(networks: Networks) -> None:
     assert networks.diffusion.device.type == "cpu"
 
 
-def test_what_does_not_ship_yet_is_said() -> None:
-    if set(tiers.SHIPPED) <= set(weights.names()):
+@pytest.mark.parametrize(("names", "load"), [(tiers.SHIPPED, tiers.nano), (tiers.PORTRAIT, tiers.nano_portrait)])
+def test_what_does_not_ship_yet_is_said(names: Any, load: Any) -> None:
+    if {*names, *tiers.SHIPPED} <= set(weights.names()):
         pytest.skip("all of it ships")
-    with pytest.raises(WeightsError, match=r"nano-vae is not in the package yet; train it \(recipes/"):
-        tiers.nano()
+    with pytest.raises(WeightsError, match=r"is not in the package yet; train it \(recipes/"):
+        load()
 
 
 def test_the_embedded_tier_loads(astronaut: np.ndarray) -> None:
@@ -154,7 +170,7 @@ def test_the_embedded_tier_loads(astronaut: np.ndarray) -> None:
         pytest.skip("the nano tier's weights are not in the package")
     pytest.importorskip("dlib")
     networks = tiers.nano()
-    assert networks.side == 128 and networks.latent_shape() == (4, 16, 16)
+    assert networks.side == 128 and networks.latent_shape() == (4, 32, 32)
     total = sum(
         p.numel() for n in (networks.diffusion.vae, networks.diffusion.reference, networks.diffusion.animate)
         for p in n.parameters()

@@ -1,8 +1,13 @@
-"""AnimateNet: how the face moves, and the outline it keeps (MAGIC-Talk, section 3.2).
+"""AnimateNet: how the face moves, and what it keeps (MAGIC-Talk, section 3.2; PortraitTalk, section III-B).
 
-A clone of ReferenceNet's encoder in the manner of ControlNet: control layers take in pictures of the landmarks, one a
-frame, and of the contour, one a clip; convolutions that begin at zero hand the result to ReferenceNet's skip
-connections. Landmarks and contour have keys and values of their own in every cross-attention (equation 2).
+A clone of ReferenceNet's encoder in the manner of ControlNet: control layers take in pictures, convolutions that begin
+at zero hand the result to ReferenceNet's skip connections. The pictures are
+
+* landmarks, one a frame: structure;
+* a contour: the portrait's, one a clip (MAGIC-Talk), or the head's in the frame before (PortraitTalk's identity);
+* with PortraitTalk, the frame before itself: what is temporal.
+
+Each has keys and values of its own in every cross-attention (equation 2 of both papers).
 """
 
 from __future__ import annotations
@@ -10,15 +15,17 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
 from diffusers import ConfigMixin, ControlNetModel, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from magictalk.render.diffusion.attention import DecoupledAttention, Weights, cross_attentions, decouple
-from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.reference import ReferenceNet, folded
 
-LANDMARKS, CONTOUR = "landmarks", "contour"
+LANDMARKS, CONTOUR, PREVIOUS = "landmarks", "contour", "previous"
 """Names of the conditions."""
 Control = tuple[tuple[Tensor, ...], Tensor]
 """What is added to the skip connections, and to the middle: ``[B N, C, h, w]`` each."""
@@ -30,10 +37,11 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     The defaults fit ReferenceNet's.
 
     Args:
-        channels, layers, heads, width, latent_channels, groups: as in :class:`ReferenceNet`.
-        control_channels: of the layers that bring control pictures to the latents' size, halving it at each but one.
-        patch: sides, in latents, of what becomes one token of a control picture.
-        contour: False leaves the contour out (the paper's table 2).
+        channels, layers, heads, width, latent_channels, groups, fold: as in :class:`ReferenceNet`.
+        control_channels: of the layers that bring control pictures to the folded latents' size; all but one halve it.
+        patch: sides, in folded latents, of what becomes one token of a control picture.
+        contour: False leaves the contour out (table 2 of both papers).
+        previous: the frame before is a condition too, as PortraitTalk wants it.
     """
 
     _supports_gradient_checkpointing = True
@@ -47,15 +55,17 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         width: int = 768,
         latent_channels: int = 4,
         groups: int = 32,
+        fold: int = 1,
         control_channels: tuple[int, ...] = (16, 32, 96, 256),
         patch: int = 4,
         contour: bool = True,
+        previous: bool = False,
     ) -> None:
         super().__init__()
         attending = len(channels) - 1
-        names = (LANDMARKS, CONTOUR) if contour else (LANDMARKS,)
+        names = (LANDMARKS, *([CONTOUR] if contour else []), *([PREVIOUS] if previous else []))
         net = ControlNetModel(
-            in_channels=latent_channels,
+            in_channels=latent_channels * fold**2,
             conditioning_channels=3 * len(names),
             down_block_types=("CrossAttnDownBlock2D",) * attending + ("DownBlock2D",),
             block_out_channels=channels,
@@ -79,6 +89,7 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         landmarks: Tensor,
         contour: Tensor,
         weights: Weights | None = None,
+        previous: Tensor | None = None,
     ) -> Control:
         """What is added to ReferenceNet's features.
 
@@ -87,18 +98,31 @@ class AnimateNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             timestep: of the diffusion, one for all or one a video ``[B]``.
             text: not used; how it looks is ReferenceNet's to know. :class:`ControlPair` needs it.
             landmarks: pictures ``[B, 3, N, H, W]``, -1..1.
-            contour: a picture ``[B, 3, H, W]``, -1..1, the same in all frames.
-            weights: of the conditions, by name, times what was learned.
+            contour: a picture ``[B, 3, H, W]``, -1..1, the same in all frames, or one a frame as ``landmarks``.
+            weights: of the conditions, by name, times what was learned; of weight 0, a picture is not looked at.
+            previous: the frame before each, as ``landmarks``, where that is a condition.
+
+        Raises:
+            ValueError: when it is a condition and is not given.
         """
         del text
         frames = latents.shape[2]
-        each = {LANDMARKS: landmarks.transpose(1, 2).flatten(0, 1)}
-        tokens = {LANDMARKS: self.tokens[LANDMARKS](each[LANDMARKS])}
-        if CONTOUR in self.tokens:
-            each[CONTOUR] = contour.repeat_interleave(frames, 0)
-            tokens[CONTOUR] = self.tokens[CONTOUR](contour).repeat_interleave(frames, 0)
+        given = {LANDMARKS: landmarks, CONTOUR: contour, PREVIOUS: previous}
+        each: dict[str, Tensor] = {}
+        tokens: dict[str, Tensor] = {}
+        for name, network in self.tokens.items():
+            picture = given[name]
+            if picture is None:
+                raise ValueError(f"no pictures of {name}; expected [B, 3, N, H, W]")
+            if (weights or {}).get(name, 1.0) == 0:
+                picture = torch.zeros_like(picture)
+            constant = picture.ndim == 4
+            picture = picture if constant else picture.transpose(1, 2).flatten(0, 1)
+            each[name], tokens[name] = (
+                part.repeat_interleave(frames, 0) if constant else part for part in (picture, network(picture))
+            )
         down, middle = self.net(
-            latents.transpose(1, 2).flatten(0, 1),
+            folded(latents, self.config["fold"]).transpose(1, 2).flatten(0, 1),
             _each_frame(timestep, frames),
             {name: (found, (weights or {}).get(name, 1.0)) for name, found in tokens.items()},
             torch.cat(list(each.values()), 1),
@@ -148,11 +172,13 @@ class ControlPair(nn.Module):
         landmarks: Tensor,
         contour: Tensor,
         weights: Weights | None = None,
+        previous: Tensor | None = None,
     ) -> Control:
         """As :meth:`AnimateNet.forward`; ``text`` are tokens ``[B, L, D]`` or ``[B, N, L, D]``.
 
-        Control pictures are -1..1 as everywhere here; the public networks get them as 0..1.
+        Control pictures are -1..1 as everywhere here; the public networks get 0..1, and look at no frame before.
         """
+        del previous
         frames = latents.shape[2]
         tokens = text if text.ndim == 4 else text[:, None].expand(-1, frames, -1, -1)
         pictures = landmarks.transpose(1, 2).flatten(0, 1), contour.repeat_interleave(frames, 0)
@@ -168,6 +194,16 @@ class ControlPair(nn.Module):
             )
             sums = [a + b for a, b in zip(sums, (*down, middle), strict=True)] if sums else [*down, middle]
         return tuple(sums[:-1]), sums[-1]
+
+
+def as_control(picture: NDArray[np.uint8]) -> Tensor:
+    """A picture ``[H, W, 3]`` as the networks take it, ``[3, H, W]``, -1..1."""
+    return torch.from_numpy(picture).permute(2, 0, 1) / 127.5 - 1
+
+
+def edges_as_control(edges: NDArray[np.bool_]) -> Tensor:
+    """Edges ``[H, W]`` as white lines on black ``[3, H, W]``, -1..1."""
+    return torch.from_numpy(edges.astype(np.float32) * 2 - 1).expand(3, -1, -1)
 
 
 def _each_frame(timestep: Tensor | int, frames: int) -> Tensor | int:

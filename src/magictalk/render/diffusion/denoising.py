@@ -13,19 +13,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from magictalk.errors import MagicTalkError, OptionError
-from magictalk.render.diffusion.animate import CONTOUR, LANDMARKS, AnimateNet
+from magictalk.render.diffusion.animate import CONTOUR, LANDMARKS, PREVIOUS, AnimateNet
 from magictalk.render.diffusion.fusion import FRAMES, OVERLAP, Latents, Segments, fuse, noise
 from magictalk.render.diffusion.reference import IDENTITY, TEXT, ReferenceNet
 
 Frame = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Told of steps done and steps in all."""
-CONDITIONS = TEXT, IDENTITY, LANDMARKS, CONTOUR
+CONDITIONS = TEXT, IDENTITY, LANDMARKS, CONTOUR, PREVIOUS
 DECODED = 8
 """Frames that go through the autoencoder at once."""
 
@@ -84,9 +83,10 @@ class Wanted:
         length: frames.
         text: tokens ``[n, L, D]`` of what each frame from one number to another looks like.
         empty: tokens ``[L, D]`` of no text at all, which guidance leads away from.
-        face: embedding ``[E]`` of who it is.
+        face: embedding ``[E]`` of who it is, or ``[R, E]`` of several pictures.
         landmarks: pictures ``[3, n, H, W]`` of frames from one number to another, -1..1.
         contour: a picture ``[3, H, W]``, -1..1.
+        previous: the frame before, as ``contour``, for networks that look at it.
     """
 
     length: int
@@ -95,6 +95,7 @@ class Wanted:
     face: Tensor
     landmarks: Callable[[int, int], Tensor]
     contour: Tensor
+    previous: Tensor | None = None
 
 
 class VideoDiffusion:
@@ -130,7 +131,7 @@ class VideoDiffusion:
         if frames is None:
             store.keep(0, fresh)
             return
-        times = self._times(sampling)
+        times = self.times(sampling)
         clean = self.encode(frames)
         if not len(times):
             store.keep(0, clean)
@@ -145,7 +146,7 @@ class VideoDiffusion:
             MagicTalkError: when memory does not suffice, for a smaller batch neither.
         """
         segments = Segments(wanted.length, sampling.frames, sampling.overlap)
-        times = self._times(sampling)
+        times = self.times(sampling)
         batch = sampling.batch
         while (done := cast(int, store.done)) < len(times):
             try:
@@ -164,11 +165,15 @@ class VideoDiffusion:
     @torch.inference_mode()
     def decode(self, store: Latents, length: int, start: int = 0) -> Iterator[Frame]:
         """Frames from number ``start`` on, uint8 RGB ``[H, W, 3]``, a few at a time."""
-        scale = cast(Any, self.vae).config.scaling_factor
         for first in range(start, length, DECODED):
-            latents = store.read(first, min(first + DECODED, length)).to(self.device, self._dtype)
-            pictures = cast(Any, self.vae).decode(latents / scale).sample
-            yield from ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            yield from self.pictures(store.read(first, min(first + DECODED, length)))
+
+    @torch.inference_mode()
+    def pictures(self, latents: Tensor) -> Iterator[Frame]:
+        """What latents ``[n, C, h, w]`` show, uint8 RGB ``[H, W, 3]``."""
+        scale = cast(Any, self.vae).config.scaling_factor
+        found = cast(Any, self.vae).decode(latents.to(self.device, self._dtype) / scale).sample
+        yield from ((found.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     @torch.inference_mode()
     def encode(self, frames: Iterable[Frame]) -> Iterator[Tensor]:
@@ -177,7 +182,8 @@ class VideoDiffusion:
         stream = iter(frames)
         while some := list(islice(stream, DECODED)):
             pictures = torch.from_numpy(np.stack(some)).to(self.device).permute(0, 3, 1, 2)
-            yield cast(Any, self.vae).encode((pictures / 127.5 - 1).to(self._dtype)).latent_dist.mode().cpu() * scale
+            found = cast(Any, self.vae).encode((pictures / 127.5 - 1).to(self._dtype)).latent_dist.mode()
+            yield found.float().cpu() * scale
 
     def _step(
         self, store: Latents, segments: Segments, wanted: Wanted, sampling: Sampling, time: Tensor, batch: int
@@ -196,15 +202,16 @@ class VideoDiffusion:
         text = torch.stack([wanted.text(*span) for span in spans]).to(z)
         landmarks = torch.stack([wanted.landmarks(*span) for span in spans]).to(z)
         contour = wanted.contour.to(z).expand(s, -1, -1, -1)
-        face = wanted.face.to(z).expand(s, -1)
+        previous = {} if wanted.previous is None else {"previous": wanted.previous.to(z).expand(s, -1, -1, -1)}
+        face = wanted.face.to(z).expand(s, *wanted.face.shape)
         t, w = time.to(z.device), sampling.weights
         if sampling.guidance == 1:
-            control = self.animate(z, t, text, landmarks, contour, w)
+            control = self.animate(z, t, text, landmarks, contour, w, **previous)
             epsilon = self.reference(z, t, text, face, control, w)
         else:
             texts = torch.cat([wanted.empty.to(z).expand_as(text), text])
             if isinstance(self.animate, AnimateNet):  # it does not read the text: both halves get the same
-                down, middle = self.animate(z, t, text, landmarks, contour, w)
+                down, middle = self.animate(z, t, text, landmarks, contour, w, **previous)
                 control = tuple(part.repeat(2, 1, 1, 1) for part in down), middle.repeat(2, 1, 1, 1)
             else:
                 control = self.animate(_twice(z), t, texts, _twice(landmarks), _twice(contour), w)
@@ -213,7 +220,8 @@ class VideoDiffusion:
             epsilon = empty + sampling.guidance * (asked - empty)
         return cast(Tensor, self.scheduler.step(epsilon.float(), int(time), x).prev_sample)
 
-    def _times(self, sampling: Sampling) -> Tensor:
+    def times(self, sampling: Sampling) -> Tensor:
+        """Steps of the diffusion that are taken, the noisiest first."""
         self.scheduler.set_timesteps(sampling.steps)
         return self.scheduler.timesteps[sampling.steps - sampling.taken() :]
 
@@ -224,15 +232,3 @@ class VideoDiffusion:
 
 def _twice(x: Tensor) -> Tensor:
     return torch.cat([x, x])
-
-
-def animatediff_scheduler() -> DDIMScheduler:
-    """DDIM as AnimateDiff's motion blocks want it; another schedule blurs."""
-    return DDIMScheduler(
-        beta_schedule="linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-        timestep_spacing="linspace",
-        steps_offset=1,
-    )

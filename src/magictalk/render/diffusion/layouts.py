@@ -5,12 +5,14 @@
 | an SD 1.5 UNet | ReferenceNet but for its motion blocks and identity branches |
 | AnimateDiff's motion adapter (v1-5-3) | the motion blocks |
 | IP-Adapter FaceID | the identity branches and the projection of embeddings |
+| our PortraitTalk | what its IdentityNet has of its own over MAGIC-Talk's ReferenceNet |
 
 Keys that are missing, too many or of another shape are errors that name them; nothing is passed over.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from magictalk.errors import WeightsError
 from magictalk.render.diffusion.attention import cross_attentions
-from magictalk.render.diffusion.reference import IDENTITY, ReferenceNet
+from magictalk.render.diffusion.reference import IDENTITY, IDENTITY_PARTS, ReferenceNet
 
 NAMED = 3
 """Keys that an error names."""
@@ -55,6 +57,11 @@ def identity_slots(network: ReferenceNet) -> Slots:
         for part in ("to_k", "to_v"):
             slots[f"ip_adapter.{2 * number + 1}.{part}_ip.weight"] = f"unet.{layer}.processor.{part}.{IDENTITY}.weight"
     return slots
+
+
+def portrait_slots(network: ReferenceNet) -> Slots:
+    """Of our PortraitTalk's IdentityNet: the projection of embeddings and the cross-attentions."""
+    return {name: name for name in network.state_dict() if re.match(IDENTITY_PARTS, name)}
 
 
 def fill(network: nn.Module, slots: Slots, tensors: Mapping[str, Tensor], source: str) -> None:

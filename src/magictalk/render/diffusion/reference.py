@@ -1,5 +1,7 @@
 """ReferenceNet: who it is and how it shall look, as a video diffusion network (MAGIC-Talk, sections 3.1 and 3.3).
 
+Without motion blocks it is PortraitTalk's IdentityNet (section III-A), which takes several pictures of a person.
+
 A Stable Diffusion UNet inflated by motion blocks. Text says how it looks, the embedding of a face recogniser who it
 is; each has keys and values of its own in every cross-attention, and their outputs are summed.
 """
@@ -15,9 +17,12 @@ from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
 from torch import Tensor, nn
 
 from magictalk.render.diffusion.attention import Conditions, Weights, decouple
+from magictalk.render.diffusion.schedule import alphas
 
 TEXT, IDENTITY = "text", "identity"
 """Names of the conditions."""
+IDENTITY_PARTS = r"(identity\.|unet\..*\.attn2\.)"
+"""Names of the weights that IdentityNet has of its own over a common ReferenceNet: projection and cross-attentions."""
 
 
 class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -35,7 +40,10 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         frames: the most that motion blocks have positions for.
         motion_heads: of their attention.
         latent_channels: of the autoencoder.
+        fold: so many latents a side become channels of one place, which makes a network of large latents cheaper.
         groups: of the normalisations.
+        velocity: the UNet says ``v = sqrt(a) epsilon - sqrt(1 - a) z`` (Salimans and Ho 2022), from which the noise
+            follows: a small network need not carry all of the noise through to see what is behind much of it.
         motion: False leaves the motion blocks out (the paper's table 3).
         unified: text and identity share keys and values (the paper's table 2, "unified attention block").
     """
@@ -55,14 +63,16 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         motion_heads: int = 8,
         latent_channels: int = 4,
         groups: int = 32,
+        fold: int = 1,
+        velocity: bool = False,
         motion: bool = True,
         unified: bool = False,
     ) -> None:
         super().__init__()
         attending = len(channels) - 1
         unet = UNetMotionModel(
-            in_channels=latent_channels,
-            out_channels=latent_channels,
+            in_channels=latent_channels * fold**2,
+            out_channels=latent_channels * fold**2,
             down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
             up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
             block_out_channels=channels,
@@ -100,30 +110,61 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             latents: of ``N`` frames.
             timestep: of the diffusion, one for all or one a video ``[B]``.
             text: tokens ``[B, L, D]``, or ``[B, N, L, D]`` where frames have prompts of their own.
-            face: embedding ``[B, E]`` of who is seen.
+            face: embedding ``[B, E]`` of who is seen, or ``[B, R, E]`` of several pictures of it.
             control: what AnimateNet adds to the skip connections and to the middle, ``[B N, C', h', w']`` each.
             weights: of the conditions, by name.
         """
         conditions = self.conditions(text, face, latents.shape[2], weights or {})
         down, middle = control or (None, None)
         shared = self.config["unified"]
+        fold = self.config["fold"]
         noise = self.unet(
-            latents,
+            folded(latents, fold),
             timestep,
             torch.cat([tokens for tokens, _ in conditions.values()], 1) if shared else conditions,
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,
         )[0]
-        return cast(Tensor, noise)
+        found = unfolded(cast(Tensor, noise), fold)
+        return noise_of(found, latents, timestep) if self.config["velocity"] else found
 
     def conditions(self, text: Tensor, face: Tensor, frames: int, weights: Weights) -> Conditions:
         """Tokens ``[B N, L, D]`` of both conditions, and their weights."""
         every = text if text.ndim == 4 else text[:, None].expand(-1, frames, -1, -1)
         return {
             TEXT: (every.flatten(0, 1), weights.get(TEXT, 1.0)),
-            IDENTITY: (self.identity(face).repeat_interleave(frames, 0), weights.get(IDENTITY, 1.0)),
+            IDENTITY: (self.identity_tokens(face).repeat_interleave(frames, 0), weights.get(IDENTITY, 1.0)),
         }
+
+    def identity_tokens(self, face: Tensor) -> Tensor:
+        """Tokens ``[B, R L, D]`` of embeddings ``[B, E]`` or ``[B, R, E]``: those of each picture after one another."""
+        each = face.reshape(-1, face.shape[-1])
+        return cast(Tensor, self.identity(each)).reshape(len(face), -1, self.config["width"])
+
+
+def noise_of(velocity: Tensor, noisy: Tensor, timestep: Tensor | int) -> Tensor:
+    """``epsilon = sqrt(a) v + sqrt(1 - a) x`` of videos ``[B, C, N, h, w]``, in float32."""
+    a = alphas().to(noisy.device)[timestep].view(-1, 1, 1, 1, 1)
+    return a.sqrt() * velocity.float() + (1 - a).sqrt() * noisy.float()
+
+
+def without_motion(reference: ReferenceNet) -> ReferenceNet:
+    """The same network without its motion blocks: pictures, one by one."""
+    still = cast(ReferenceNet, ReferenceNet.from_config(reference.config, motion=False))
+    given = reference.state_dict()
+    still.load_state_dict({name: given[name] for name in still.state_dict()})
+    return still
+
+
+def folded(latents: Tensor, fold: int) -> Tensor:
+    """Videos ``[B, C, N, h, w]`` to ``[B, C f^2, N, h / f, w / f]``: squares of ``fold`` latents a side as one."""
+    return nn.functional.pixel_unshuffle(latents.transpose(1, 2), fold).transpose(1, 2) if fold > 1 else latents
+
+
+def unfolded(latents: Tensor, fold: int) -> Tensor:
+    """What :func:`folded` made, back."""
+    return nn.functional.pixel_shuffle(latents.transpose(1, 2), fold).transpose(1, 2) if fold > 1 else latents
 
 
 def as_identity(embedding: Tensor) -> Tensor:

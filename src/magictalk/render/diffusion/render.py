@@ -8,7 +8,7 @@ frames under noise, which keeps person and lips and leaves the look to the promp
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,17 +28,17 @@ from magictalk.face.person import person_mask
 from magictalk.face.square import head_square
 from magictalk.motion import ARKIT, Motion
 from magictalk.portrait import Portrait
+from magictalk.render.diffusion.animate import as_control
 from magictalk.render.diffusion.caption import caption_of, smile_of
 from magictalk.render.diffusion.denoising import Progress, Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import Latents
+from magictalk.render.diffusion.identity import Embed
 from magictalk.render.diffusion.reference import IDENTITY
 from magictalk.render.diffusion.text import Prompts, TextEncoder, blend_tokens
 from magictalk.render.rig import RigRender
 
 Frame = NDArray[np.uint8]
 Init = Literal["rig", "noise"]
-Embed = Callable[[NDArray[np.uint8], NDArray[np.float32]], Tensor]
-"""A picture and its mesh to the embedding ``[E]`` of who it is."""
 
 WHOLE = 0.7
 """A square picture whose head's square has at least this share of its side is taken whole: it was cut already."""
@@ -55,12 +55,14 @@ class Networks:
         text: reads prompts.
         embed: tells who it is.
         side: pixels of the square frames.
+        same: cosine of two embeddings from which they are taken for one person's.
     """
 
     diffusion: VideoDiffusion
     text: TextEncoder
     embed: Embed
     side: int
+    same: float = 0.82
 
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a frame's latents."""
@@ -112,7 +114,7 @@ class DiffusionRender:
         self.portrait = head_of(portrait)
         large = max(2 * side, 256) if side < 512 else side  # the rig draws small faces poorly
         self.rig = RigRender(self.portrait, (large, large))
-        shown = _square(self.portrait.image, side)
+        shown = resized(self.portrait.image, side)
         scale = side / self.portrait.image.shape[0]
         points = self.portrait.landmarks * np.float32(scale)
         self.prompts = Prompts.parse(self._described(shown, points) if drawing.prompt is None else drawing.prompt)
@@ -121,11 +123,19 @@ class DiffusionRender:
                 raise OptionError(f"the prompt is too long: {cut!r} would not be read; say it in fewer words")
         self._tokens = networks.text(self.prompts.texts)
         self._empty = networks.text([""])[0]
-        if drawing.sampling.weights.get(IDENTITY, 1.0) == 0:
-            self._face = torch.zeros(networks.diffusion.reference.config["identity_width"])
-        else:
-            self._face = networks.embed(self.portrait.image, self.portrait.landmarks)
+        self._face = self._who()
         self._contour = as_control(self._edges())
+
+    def _who(self) -> Tensor:
+        """Who is seen."""
+        if self._drawing.sampling.weights.get(IDENTITY, 1.0) == 0:
+            return torch.zeros(self._networks.diffusion.reference.config["identity_width"])
+        return self._networks.embed(self.portrait.image, self.portrait.landmarks)
+
+    def sampling(self) -> Sampling:
+        """What of the drawing's holds: noise alone is not a matter of strength."""
+        own = self._drawing.sampling
+        return own if self._drawing.init == "rig" else replace(own, strength=1.0)
 
     def __call__(
         self, motions: Iterable[Motion], start: int = 0, work: Path | None = None, job: str = "",
@@ -152,7 +162,7 @@ class DiffusionRender:
                 return
             points = np.memmap(folder / "points.f32", np.float32, "w+", shape=(count, 478, 2))
             from_rig = drawing.init == "rig"
-            sampling = drawing.sampling if from_rig else replace(drawing.sampling, strength=1.0)
+            sampling = self.sampling()
             store = Latents(folder, self._networks.latent_shape(), f"{job} {drawing} {count}")
             drawn = self._draw(folder / "motion.f32", points, pictures=from_rig and store.done is None)
             wanted = Wanted(
@@ -166,7 +176,7 @@ class DiffusionRender:
                 self._contour,
             )
             if from_rig and store.done is None:
-                diffusion.begin(store, wanted, sampling, (_square(frame, self._networks.side) for frame in drawn))
+                diffusion.begin(store, wanted, sampling, (resized(frame, self._networks.side) for frame in drawn))
             else:
                 for _ in drawn:
                     pass
@@ -227,11 +237,6 @@ def head_of(portrait: Portrait) -> Portrait:
     )
 
 
-def as_control(picture: Frame) -> Tensor:
-    """A picture ``[S, S, 3]`` as networks take it, ``[3, S, S]``, -1..1."""
-    return torch.from_numpy(picture).permute(2, 0, 1) / 127.5 - 1
-
-
 def spool(motions: Iterable[Motion], path: Path) -> int:
     """Write motion to the disk, so that any length can be read again and again; returns the frames."""
     frames = 0
@@ -250,7 +255,8 @@ def spooled(path: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float3
             yield row[: len(ARKIT)], row[len(ARKIT) :]
 
 
-def _square(picture: Frame, side: int) -> Frame:
+def resized(picture: Frame, side: int) -> Frame:
+    """A square picture at another size."""
     smooth = cv2.INTER_AREA if side < picture.shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (side, side), interpolation=smooth), np.uint8)
 

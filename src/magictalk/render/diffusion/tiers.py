@@ -24,19 +24,25 @@ from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.errors import WeightsError
-from magictalk.face.recognition import FaceRecogniser, aligned
+from magictalk.face.recognition import SAME_PERSON, FaceRecogniser, aligned
 from magictalk.render.diffusion.animate import AnimateNet, ControlPair
-from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, animatediff_scheduler
+from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion
 from magictalk.render.diffusion.fusion import Segments
-from magictalk.render.diffusion.layouts import fill, identity_slots, motion_slots, read, unet_slots
+from magictalk.render.diffusion.identity import Embed
+from magictalk.render.diffusion.layouts import fill, identity_slots, motion_slots, portrait_slots, read, unet_slots
 from magictalk.render.diffusion.public import IDENTITY, require
-from magictalk.render.diffusion.reference import ReferenceNet, as_identity
-from magictalk.render.diffusion.render import Embed, Networks
+from magictalk.render.diffusion.reference import ReferenceNet, as_identity, without_motion
+from magictalk.render.diffusion.render import Networks
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import ClipText, SentenceText
 
 NANO_SIDE, FULL_SIDE = 128, 512
 SHIPPED = "nano-vae", "magic-talk-reference", "magic-talk-animate"
 """Names of the embedded tier's networks in the package."""
+PORTRAIT = "portrait-talk-identity", "portrait-talk-animate"
+"""What PortraitTalk adds to them."""
+DLIB_SAME, ARCFACE_SAME = 1 - SAME_PERSON**2 / 2, 0.3
+"""Cosines of embeddings from which two faces are taken for one person's; dlib's lie on the unit sphere."""
 
 
 def nano(
@@ -51,30 +57,70 @@ def nano(
         MissingDependencyError: when dlib or the sentence-embedding model is not installed.
         WeightsError: when weights are missing or do not fit.
     """
-    for name in (vae, reference, animate):
-        if name in SHIPPED and name not in weights.names():
+    _need(vae, reference, animate)
+    return _nano(
+        cast(nn.Module, weights.load(AutoencoderKL, vae)),
+        weights.load(ReferenceNet, reference),
+        weights.load(AnimateNet, animate),
+    )
+
+
+def nano_portrait(
+    identity: str | Path = PORTRAIT[0],
+    animate: str | Path = PORTRAIT[1],
+    vae: str | Path = SHIPPED[0],
+    reference: str | Path = SHIPPED[1],
+) -> Networks:
+    """The embedded tier of PortraitTalk: MAGIC-Talk's autoencoder and ReferenceNet, and what PortraitTalk adds.
+
+    Args:
+        identity, animate, vae, reference: names in the package, or folders.
+
+    Raises:
+        MissingDependencyError, WeightsError: as :func:`nano`.
+    """
+    _need(vae, reference, identity, animate)
+    still = without_motion(weights.load(ReferenceNet, reference))
+    path = weights.find(identity) / weights.WEIGHTS
+    fill(cast(nn.Module, still), portrait_slots(still), read(path), str(path))
+    coder = cast(nn.Module, weights.load(AutoencoderKL, vae))
+    return _nano(coder, still.eval(), weights.load(AnimateNet, animate))
+
+
+def _need(*names: str | Path) -> None:
+    for name in names:
+        if name in (*SHIPPED, *PORTRAIT) and name not in weights.names():
+            recipe = "magic_talk" if name in SHIPPED else "portrait_talk"
             raise WeightsError(
-                f"the embedded tier's {name} is not in the package yet; train it (recipes/magic_talk.sh), or draw by "
+                f"the embedded tier's {name} is not in the package yet; train it (recipes/{recipe}.sh), or draw by "
                 "public checkpoints (--weights FOLDER)"
             )
+
+
+def _nano(vae: nn.Module, reference: ReferenceNet, animate: AnimateNet) -> Networks:
     recogniser = FaceRecogniser()
 
     def embed(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Tensor:
         return as_identity(torch.from_numpy(recogniser(picture, landmarks)))
 
-    networks = VideoDiffusion(
-        cast(nn.Module, weights.load(AutoencoderKL, vae)),
-        weights.load(ReferenceNet, reference),
-        weights.load(AnimateNet, animate),
-        animatediff_scheduler(),
-    )
-    return Networks(networks, SentenceText(), embed, NANO_SIDE)
+    for network in (vae, reference, animate):
+        # torch's own: that of diffusers warns of casting, whatever is cast
+        nn.Module.to(network, processor_dtype(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    diffusion = VideoDiffusion(vae, reference, cast(nn.Module, animate), animatediff_scheduler())
+    return Networks(diffusion, SentenceText(), embed, NANO_SIDE, DLIB_SAME)
+
+
+def processor_dtype() -> torch.dtype:
+    """Half precision where the processor multiplies in it, which is more than twice as fast; else single."""
+    can = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else torch.float32
 
 
 def full(
     folder: Path,
     *,
     identity: bool = True,
+    motion: bool = True,
     device: str | None = None,
     side: int = FULL_SIDE,
     layout: Mapping[str, Any] | None = None,
@@ -84,6 +130,7 @@ def full(
     Args:
         folder: of the checkpoints.
         identity: False leaves the identity branch out; then its weight must be 0.
+        motion: False leaves the motion blocks out, for PortraitTalk's frames one by one.
         device: such as ``"cuda"``; the GPU where there is one.
         side: pixels of the frames.
         layout: settings of :class:`ReferenceNet`, where the checkpoints are not of Stable Diffusion 1.5's size.
@@ -92,11 +139,11 @@ def full(
         MissingDependencyError: when transformers is not installed.
         WeightsError: when a file is missing or does not fit; it is named.
     """
-    require(folder, "base", "vae", "motion", "landmarks", "contour")
+    require(folder, "base", "vae", *(["motion"] if motion else []), "landmarks", "contour")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
-    reference = ReferenceNet(**(layout or {}))
-    sources = [(unet_slots(reference), "base/unet"), (motion_slots(reference), "motion")]
+    reference = ReferenceNet(**(layout or {}), motion=motion)
+    sources = [(unet_slots(reference), "base/unet"), *([(motion_slots(reference), "motion")] if motion else [])]
     for slots, part in sources:
         path = folder / part / weights.WEIGHTS
         fill(reference, slots, read(path), str(path))
@@ -115,9 +162,9 @@ def full(
     )
     networks: list[nn.Module] = [cast(nn.Module, vae), reference, ControlPair(*cast(list[nn.Module], controls))]
     for network in networks:
-        network.to(where, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        nn.Module.to(network, where, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     diffusion = VideoDiffusion(networks[0], reference, networks[2], animatediff_scheduler())
-    return Networks(diffusion, ClipText(folder / "base"), _arcface(folder) if identity else _nobody, side)
+    return Networks(diffusion, ClipText(folder / "base"), _arcface(folder) if identity else _nobody, side, ARCFACE_SAME)
 
 
 def _arcface(folder: Path) -> Embed:

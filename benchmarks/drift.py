@@ -1,0 +1,137 @@
+"""Drift of a video that goes on from its own frames (PortraitTalk), with and without the attention to the frame before.
+
+    python benchmarks/drift.py [--seconds 60] [--steps 8] [--picture docs/drift.png] [--weights FOLDER] [--json FILE]
+
+A portrait speaks for so long, frame after frame out of noise, by the embedded tier. Against time: the likeness to the
+portrait (cosine of dlib's embeddings), the mean colour's distance from the portrait's, how far the head is from where
+it was asked to be, and how much pixels change from frame to frame. Figures are of the last tenth of the video against
+the first; memory is the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from skimage import data
+from table import Row, add_json_option, report, row
+
+from magictalk.animation import speaker
+from magictalk.face.landmarks import FaceDetector
+from magictalk.face.recognition import FaceRecogniser
+from magictalk.metrics.functional.identity import cosine
+from magictalk.motion import FPS, Motion
+from magictalk.portrait import Portrait
+from magictalk.render.diffusion import tiers
+from magictalk.render.diffusion.portraits import PortraitRender
+from magictalk.render.diffusion.sequence import Step
+from magictalk.speech import RATE, Speech
+from magictalk.systems.portrait_talk import drawing_of
+
+TEXT = "People who walk past stop for a moment, smile, and go on their way; the morning is mild."
+EVERY = 5
+"""Frames between two that are looked at."""
+SEEN = {"likeness": "cosine", "colour": "levels", "head": "% of the picture", "change": "levels"}
+"""What is measured, and in what."""
+
+
+def motion(seconds: float) -> Iterator[Motion]:
+    """The sentence again and again."""
+    voice = Speech.say(TEXT).samples()
+    samples = int(seconds * RATE)
+    said = Speech.from_array(np.tile(voice, samples // len(voice) + 1)[:samples], RATE)
+    yield from speaker("variational")(said)
+
+
+class Watch:
+    """What is seen in frames, against what was asked for."""
+
+    def __init__(self, portrait: Portrait) -> None:
+        self._detector, self._recogniser = FaceDetector(), FaceRecogniser()
+        self._own = self._recogniser(portrait.image, portrait.landmarks)
+        self._colour = portrait.image.mean((0, 1))
+
+    def __call__(self, frame: NDArray[np.uint8], step: Step, change: float) -> dict[str, float]:
+        large = cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+        faces = self._detector(large)
+        found = {"colour": float(np.abs(frame.mean((0, 1)) - self._colour).mean()), "change": change}
+        if not faces:
+            return found | {"likeness": float("nan"), "head": float("nan")}
+        mesh = faces[0].landmarks
+        away = np.linalg.norm(mesh[:, :2].mean(0) / 3 - step.mesh[:, :2].mean(0)) / frame.shape[0]
+        likeness = cosine(self._recogniser(np.asarray(large, np.uint8), mesh)[None], self._own)[0]
+        return found | {"likeness": float(likeness), "head": 100 * float(away)}
+
+
+def watched(render: PortraitRender, seconds: float, name: str) -> list[dict[str, float]]:
+    """Every fifth frame of a video, as it is seen."""
+    watch = Watch(render.portrait)
+    asked = list(render.steps(motion(seconds)))
+    before: NDArray[np.uint8] | None = None
+    seen = []
+    frames = track(render(motion(seconds)), name, total=len(asked), console=Console(stderr=True))
+    for t, frame in enumerate(frames):
+        change = 0.0 if before is None else float(np.abs(frame.astype(int) - before).mean())
+        before = frame
+        if t % EVERY == 0 and t:
+            seen.append(watch(frame, asked[t], change))
+    return seen
+
+
+def rows_of(name: str, seen: list[dict[str, float]]) -> list[Row]:
+    """The first tenth, the last tenth."""
+    tenth = max(1, len(seen) // 10)
+    rows = []
+    for what, unit in SEEN.items():
+        curve = np.array([each[what] for each in seen])
+        for part, some in (("first", curve[:tenth]), ("last", curve[-tenth:])):
+            rows.append(row(f"{name}: {what}, {part} tenth", float(np.nanmean(some)), unit))
+    lost = float(np.mean([np.isnan(each["likeness"]) for each in seen]))
+    return [*rows, row(f"{name}: frames without a face", lost, "share")]
+
+
+def plot(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """All measures against time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for axes, (what, unit) in zip(figure.subplots(len(SEEN), 1, sharex=True), SEEN.items(), strict=True):
+        for name, seen in curves.items():
+            axes.plot([EVERY * (i + 1) / FPS for i in range(len(seen))], [each[what] for each in seen], label=name)
+        axes.set(ylabel=f"{what}\n({unit})")
+        axes.grid(alpha=0.3)
+    axes.set(xlabel="seconds")
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--picture", type=Path, default=Path("docs/drift.png"))
+    parser.add_argument("--weights", type=Path, help="a folder with identity and animate, not the package's")
+    add_json_option(parser)
+    options = parser.parse_args()
+    own = [options.weights / part for part in ("identity", "animate")] if options.weights else []
+    networks = tiers.nano_portrait(*own)
+    portrait = Portrait.from_array(data.astronaut())
+    curves = {}
+    for name, weights in (("whole", {}), ("without temporal attention", {"previous": 0.0})):
+        drawing = drawing_of(init="noise", steps=options.steps, weights=weights)
+        curves[name] = watched(PortraitRender(portrait, drawing, networks), options.seconds, name)
+    rows = [each for name, seen in curves.items() for each in rows_of(name, seen)]
+    rows.append(row("peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MB"))
+    plot(curves, options.picture)
+    report(f"drift of PortraitTalk, {options.seconds:g} s", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""The present-clip motion prior: head, lips and expression by diffusion of tokens (MCDM, section 3.3).
+
+What is heard and who is seen, joined by feature-wise linear modulation, lead the tokens of every frame; a driving
+video's head may lead them too. Layers alternate between all modalities of the frames so far and each kind of token
+along time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from magictalk.audio.fronts import LogMelFront
+from magictalk.drive.emodiff import (
+    FRAME_SAMPLES,
+    LID_REACH,
+    TIMESTEPS,
+    VALUES,
+    scheduler_for_sampling,
+    scheduler_for_training,
+    steady,
+)
+from magictalk.drive.idle import LARGEST_SEED
+from magictalk.errors import OptionError
+from magictalk.face.rig import lids_closed
+from magictalk.motion import ARKIT, BLINK, GROUPS, Motion
+
+if TYPE_CHECKING:
+    from magictalk.speech import Speech
+
+HOP, CONTEXT = 48, 16
+"""Frames that a window adds, and frames before them that it goes on from."""
+STEPS = 10
+"""Denoising steps that drives use by default."""
+STREAMS: dict[str, tuple[int, ...]] = {
+    "head": tuple(range(len(ARKIT), VALUES)),
+    "lips": GROUPS["lips"],
+    "expression": tuple(i for i in range(len(ARKIT)) if i not in GROUPS["lips"]),
+}
+"""Which numbers of a frame each kind of motion token holds; together they are all."""
+HEAD, KINDS = 0, len(STREAMS)
+SLOTS = ("step", "heard", "landmarks", *STREAMS)
+"""A frame's tokens in the order in which they follow each other: what leads comes before what is led."""
+
+
+class MotionTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Head, lip and expression encoders and their inverses, trained by themselves to give back what they are given.
+
+    Args:
+        width: numbers of a token.
+        hidden: of the encoders and decoders.
+    """
+
+    @register_to_config
+    def __init__(self, width: int = 16, hidden: int = 96) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(VALUES))
+        self.register_buffer("std", torch.ones(VALUES))
+        self.encoders = nn.ModuleDict({name: _Two(len(own), hidden, width) for name, own in STREAMS.items()})
+        self.decoders = nn.ModuleDict({name: _Two(width, hidden, len(own)) for name, own in STREAMS.items()})
+
+    def encode(self, motion: Tensor) -> Tensor:
+        """Tokens ``[..., 3, W]``, of numbers with a mean square of 1, of motion ``[..., 58]``."""
+        given = (motion - self.mean) / self.std
+        tokens = torch.stack([self.encoders[name](given[..., list(own)]) for name, own in STREAMS.items()], -2)
+        return nn.functional.normalize(tokens, dim=-1) * tokens.shape[-1] ** 0.5
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """The inverse of :meth:`encode`."""
+        motion = tokens.new_zeros(*tokens.shape[:-2], VALUES)
+        for i, (name, own) in enumerate(STREAMS.items()):
+            motion[..., list(own)] = self.decoders[name](tokens[..., i, :])
+        return motion * self.std + self.mean
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Motion ``[..., 58]`` by way of its tokens."""
+        return self.decode(self.encode(motion))
+
+
+class _Two(nn.Sequential):
+    """Two layers."""
+
+    def __init__(self, given: int, hidden: int, wanted: int) -> None:
+        super().__init__(nn.Linear(given, hidden), nn.GELU(), nn.Linear(hidden, wanted))
+
+
+class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """The noise in motion tokens (equation 3).
+
+    Args:
+        token: numbers of a motion token.
+        width: of the transformer.
+        layers: L, each a causal block over all modalities and one along time.
+        heads: of the attentions.
+        features: of what is heard, a frame.
+        ahead: frames of sound that a frame hears beyond its own: lips shape what comes.
+        image: numbers of who is seen.
+        dropout: in training.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        token: int = 16,
+        width: int = 128,
+        layers: int = 8,
+        heads: int = 4,
+        features: int = LogMelFront.width,
+        ahead: int = 5,
+        image: int = 128,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.kept: Tensor
+        self.register_buffer("kept", cast(Any, scheduler_for_training()).alphas_cumprod, persistent=False)
+        self.step = nn.Sequential(Timesteps(width, True, 0.0), TimestepEmbedding(width, width))
+        self.heard = nn.Linear((1 + ahead) * features, width)
+        self.film = nn.Linear(image, 2 * width)
+        self.landmarks = nn.Linear(token, width)
+        self.absent = nn.Parameter(torch.zeros(width))
+        self.motion = nn.Linear(token, width)
+        self.slots = nn.Parameter(torch.randn(len(SLOTS), width) / width**0.5)
+        self.blocks = nn.ModuleList([_Block(width, heads, dropout) for _ in range(2 * layers)])
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, token))
+
+    def forward(
+        self, noisy: Tensor, timestep: Tensor, heard: Tensor, image: Tensor, landmarks: Tensor | None = None,
+        guided: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The noise ``[B, f, 3, W]``.
+
+        Args:
+            noisy: motion tokens ``[B, f, 3, W]`` under noise.
+            timestep: of the diffusion, ``[B]``.
+            heard: rows of a front ``[B, f + ahead, features]``.
+            image: who is seen ``[B, image]``.
+            landmarks: head tokens ``[B, f, W]`` of a driving video. Where they are given, the head is theirs: its noisy
+                token is not looked at and nothing is said of its noise, which comes out as 0.
+            guided: bool ``[B]``, of which videos of the batch ``landmarks`` are; of all by default.
+        """
+        batch, frames = noisy.shape[:2]
+        tokens = self.sequence(noisy, timestep, heard, image, landmarks, guided)
+        along = _places(frames, tokens.shape[-1]).to(tokens)[:, None]
+        x = tokens + along + self.slots
+        for together, each in zip(self.blocks[::2], self.blocks[1::2], strict=True):
+            x = together(x.flatten(1, 2)).view_as(x)  # all modalities of the frames so far
+            x = each(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1)).transpose(1, 2)  # each along time
+        # what is said is the velocity (Salimans and Ho 2022), from which the noise follows, as in EmoDiff
+        kept = self.kept[timestep].view(-1, 1, 1, 1)
+        noise = (1 - kept).sqrt() * noisy + kept.sqrt() * self.out(x[:, :, -KINDS:])
+        return cast(Tensor, noise if landmarks is None else noise.masked_fill(_head_of(noise, guided), 0.0))
+
+    def sequence(
+        self, noisy: Tensor, timestep: Tensor, heard: Tensor, image: Tensor, landmarks: Tensor | None,
+        guided: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Every frame's tokens ``[B, f, 6, width]`` in the order of ``SLOTS``."""
+        frames = noisy.shape[1]
+        scale, shift = self.film(image)[:, None].chunk(2, -1)
+        windows = heard.unfold(1, 1 + int(self.config["ahead"]), 1).flatten(2)  # a frame's rows and those ahead of it
+        modulated = self.heard(windows) * (1 + scale) + shift  # FiLM
+        lead = self.absent.expand_as(modulated)
+        if landmarks is not None:
+            shown = self.landmarks(landmarks)
+            lead = shown if guided is None else torch.where(guided[:, None, None], shown, lead)
+            noisy = noisy.masked_fill(_head_of(noisy, guided), 0.0)
+        step = self.step(timestep)[:, None].expand(-1, frames, -1)
+        return torch.cat([torch.stack([step, modulated, lead], 2), self.motion(noisy)], 2)
+
+
+def _head_of(tokens: Tensor, guided: Tensor | None) -> Tensor:
+    """Which of tokens ``[B, f, 3, W]`` are heads of guided videos."""
+    head = torch.zeros(tokens.shape[2], dtype=torch.bool, device=tokens.device)
+    head[HEAD] = True
+    chosen = head[None, None, :, None].expand_as(tokens)
+    return chosen if guided is None else chosen & guided[:, None, None, None]
+
+
+class _Block(nn.Module):
+    """A causal transformer block: a token ``[B, n, width]`` sees itself and those before it."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before_attention, self.before_layers = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        self.layers = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.to_qkv(self.before_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        x = x + self.to_out(found.transpose(1, 2).flatten(2))
+        return cast(Tensor, x + self.layers(self.before_layers(x)))
+
+
+def _places(frames: int, width: int) -> Tensor:
+    """Numbers of frames as sines and cosines ``[f, width]`` (Vaswani et al. 2017, section 3.5)."""
+    rates = 10_000.0 ** -(torch.arange(0, width, 2) / width)
+    angles = torch.arange(frames)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class MotionPriorDrive:
+    """Speech to motion, window after window; each goes on from the last frames of the one before.
+
+    Args:
+        tokens: see :class:`MotionTokens`.
+        prior: see :class:`MotionPrior`.
+        image: who is seen, ``[image]``; nobody in particular by default.
+        driving: motion of a driving video, whose head leads; where the sound is longer, it runs forth and back.
+        seed: 0 to 2^32 - 1, of all noise.
+        steps: of denoising a window.
+
+    Raises:
+        OptionError: when an option is out of its range.
+    """
+
+    def __init__(
+        self, tokens: MotionTokens, prior: MotionPrior, *, image: Tensor | None = None, driving: Motion | None = None,
+        seed: int = 0, steps: int = STEPS,
+    ) -> None:  # fmt: skip
+        if not 0 <= seed <= LARGEST_SEED:
+            raise OptionError(f"seed is {seed}; expected 0 to {LARGEST_SEED}")
+        if not 1 <= steps <= TIMESTEPS:
+            raise OptionError(f"steps are {steps}; expected 1 to {TIMESTEPS}")
+        self.tokens, self.prior, self.seed, self.steps = tokens.eval(), prior.eval(), seed, steps
+        self.image = torch.zeros(int(prior.config["image"])) if image is None else image
+        self.head: Tensor | None = None
+        if driving is not None:
+            whole = np.concatenate([driving.coefficients, driving.head], 1).astype(np.float32)
+            with torch.inference_mode():
+                self.head = self.tokens.encode(torch.from_numpy(whole))[:, HEAD]
+
+    def __call__(self, speech: Speech) -> Iterator[Motion]:
+        """Motion in chunks of at most 48 frames; the total follows the sound exactly."""
+        return self.stream(speech.chunks())
+
+    def stream(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[Motion]:
+        """As ``__call__``, from float32 pieces ``[N]`` at 16 kHz of any sizes."""
+        before = np.zeros((0, len(BLINK)), np.float32)
+        for tokens in self.token_stream(chunks):
+            with torch.inference_mode():
+                whole = self.tokens.decode(tokens).numpy()
+            coefficients = whole[:, : len(ARKIT)].clip(0, 1)
+            lids = np.concatenate([before, coefficients[:, BLINK]])
+            coefficients[:, BLINK] = lids_closed(steady(lids)[len(before) :])
+            before = lids[-LID_REACH:]
+            yield Motion(coefficients, whole[:, len(ARKIT) :])
+
+    def token_stream(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[Tensor]:
+        """Motion tokens ``[n, 3, W]``, a window's new frames at a time."""
+        generator = torch.Generator().manual_seed(self.seed)
+        known = torch.zeros(0, KINDS, int(self.prior.config["token"]))
+        for start, rows, frames in self._windows(chunks):
+            found = self._window(torch.from_numpy(rows)[None], known, start, generator)
+            added = found[len(known) : len(known) + frames]
+            yield added
+            known = torch.cat([known, added])[-CONTEXT:]
+
+    def _windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
+        """Of each window its first new frame, the rows it hears, its context's and those ahead among them, and how many
+        frames are new."""
+        front, ahead = LogMelFront(), int(self.prior.config["ahead"])
+        rows = np.zeros((0, front.width), np.float32)  # from `context` frames before `start` on
+        samples = start = context = 0
+        for piece in chunks:
+            samples += len(piece)
+            rows = np.concatenate([rows, front.push(piece)])
+            while len(rows) >= context + HOP + ahead and samples >= (start + HOP) * FRAME_SAMPLES:
+                yield start, rows[: context + HOP + ahead], HOP
+                start += HOP
+                rows, context = rows[context + HOP - CONTEXT :], CONTEXT
+        rows = np.concatenate([rows, front.finish()])
+        total = round(samples / FRAME_SAMPLES)
+        while start < total:
+            frames = min(HOP, total - start)
+            needed = context + frames + ahead
+            rows = np.concatenate([rows, np.tile(front.silence, (max(0, needed - len(rows)), 1))])
+            yield start, rows[:needed], frames
+            start += frames
+            rows, context = rows[max(0, context + frames - CONTEXT) :], min(CONTEXT, context + frames)
+
+    @torch.inference_mode()
+    def _window(self, rows: Tensor, known: Tensor, start: int, generator: torch.Generator) -> Tensor:
+        """Tokens ``[f, 3, W]`` of a window whose first frames are known; those are held at each step's noise."""
+        scheduler = scheduler_for_sampling("ddim")
+        scheduler.set_timesteps(self.steps)
+        frames, shape = rows.shape[1] - int(self.prior.config["ahead"]), known.shape[1:]
+        noise = torch.randn(1, frames, *shape, generator=generator)
+        x, landmarks = noise.clone(), self._landmarks(start - len(known), frames)
+        for t in scheduler.timesteps:
+            x[:, : len(known)] = scheduler.add_noise(known[None], noise[:, : len(known)], t[None])
+            epsilon = self.prior(x, t[None], rows, self.image[None], landmarks)
+            x = scheduler.step(epsilon, int(t), x).prev_sample
+            if landmarks is not None:
+                x[:, :, HEAD] = landmarks
+        x[:, : len(known)] = known
+        return x[0]
+
+    def _landmarks(self, first: int, frames: int) -> Tensor | None:
+        """Head tokens ``[1, f, W]`` of the driving video, forth and back where it is shorter than the sound."""
+        if self.head is None:
+            return None
+        last = len(self.head) - 1
+        places = np.abs((np.arange(first, first + frames) + last) % max(1, 2 * last) - last)
+        return self.head[torch.from_numpy(places)][None]
