@@ -55,20 +55,43 @@ class DecoupledAttention(nn.Module):
         """
         del attention_mask, temb
         query = attn.to_q(hidden_states)
-        q, z = _heads(attn, query), torch.zeros_like(query)
-        for name, (tokens, weight) in encoder_hidden_states.items():
-            if weight == 0:
-                continue
-            own = name == self.first
-            k, v = (attn.to_k, attn.to_v) if own else (self.to_k[name], self.to_v[name])
-            found = nn.functional.scaled_dot_product_attention(q, _heads(attn, k(tokens)), _heads(attn, v(tokens)))
-            w = weight * self.w[name] if name in self.w else weight
-            z = z + w * found.transpose(1, 2).flatten(2)
+        z = torch.zeros_like(query)
+        for branch in self.branches(attn, query, encoder_hidden_states).values():
+            z = z + branch
         for layer in attn.to_out:
             z = layer(z)
         return z
 
+    def branches(self, attn: Attention, query: Tensor, conditions: Conditions) -> dict[str, Tensor]:
+        """What each condition of a weight other than 0 gives, times its weight: ``[B, S, C]`` by name."""
+        q, found = _heads(attn, query), {}
+        for name, (tokens, weight) in conditions.items():
+            if weight == 0:
+                continue
+            own = name == self.first
+            k, v = (attn.to_k, attn.to_v) if own else (self.to_k[name], self.to_v[name])
+            z = nn.functional.scaled_dot_product_attention(q, _heads(attn, k(tokens)), _heads(attn, v(tokens)))
+            w = weight * self.w[name] if name in self.w else weight
+            found[name] = w * z.transpose(1, 2).flatten(2)
+        return found
+
     forward = __call__
+
+
+class ObservedAttention(DecoupledAttention):
+    """The same, whose branches can be looked at: what MCDM's temporal layers go on with (section 3.4).
+
+    Attributes:
+        found: the branches of the last call, by name.
+    """
+
+    def __init__(self, layer: Attention, first: str, others: Mapping[str, int], learned: bool = False) -> None:
+        super().__init__(layer, first, others, learned)
+        self.found: dict[str, Tensor] = {}
+
+    def branches(self, attn: Attention, query: Tensor, conditions: Conditions) -> dict[str, Tensor]:
+        self.found = super().branches(attn, query, conditions)
+        return self.found
 
 
 def _heads(attn: Attention, x: Tensor) -> Tensor:
@@ -85,7 +108,10 @@ def cross_attentions(network: nn.Module) -> dict[str, Attention]:
     }
 
 
-def decouple(network: nn.Module, first: str, others: Mapping[str, int], learned: bool = False) -> None:
+def decouple(
+    network: nn.Module, first: str, others: Mapping[str, int], learned: bool = False,
+    kind: type[DecoupledAttention] = DecoupledAttention,
+) -> None:  # fmt: skip
     """Give every cross-attention layer of a network a :class:`DecoupledAttention`; arguments as there."""
     for layer in cross_attentions(network).values():
-        layer.set_processor(cast(Any, DecoupledAttention(layer, first, others, learned)))
+        layer.set_processor(cast(Any, kind(layer, first, others, learned)))

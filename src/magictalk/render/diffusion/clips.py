@@ -1,0 +1,187 @@
+"""MCDM's network: a clip of video out of noise, led by what came before and by motion tokens (section 3.1).
+
+In each transformer block self-attention is followed by two reference attentions in parallel, to the archived clip and
+to the present motion, and those by memory-efficient temporal attention, which goes on with what the two gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, UNetMotionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from magictalk.drive.motion_prior import KINDS
+from magictalk.render.diffusion.archive import ArchivedClip
+from magictalk.render.diffusion.attention import ObservedAttention, cross_attentions, decouple
+from magictalk.render.diffusion.memory import ALPHA, MemoryTemporalAttention, MotionMemory
+from magictalk.render.diffusion.reference import folded, noise_of, unfolded
+
+ARCHIVED, PRESENT = "archived", "present"
+"""Names of the conditions."""
+Memory = dict[str, Tensor]
+"""What is remembered after a clip, by the layer that does: ``[B S, d]``, S places of a picture."""
+
+
+class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Predicts the noise in the latents of a clip of as many frames as the archive has.
+
+    Args:
+        channels, layers, heads, width, latent_channels, groups, fold, velocity: as in ``ReferenceNet``.
+        token: numbers of a motion token.
+        queries: n of the archived clip's tokens a frame.
+        patch: sides, in latents, of what becomes one token of a picture.
+        features: random features of the temporal attention.
+        archived: False leaves the archived clip out (the paper's table 4).
+        memory: False leaves memory and temporal attention out (table 4).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers: int = 2,
+        heads: int = 8,
+        width: int = 768,
+        latent_channels: int = 4,
+        groups: int = 32,
+        fold: int = 1,
+        velocity: bool = False,
+        token: int = 16,
+        queries: int = 16,
+        patch: int = 4,
+        features: int = 128,
+        archived: bool = True,
+        memory: bool = True,
+    ) -> None:
+        super().__init__()
+        attending = len(channels) - 1
+        unet = UNetMotionModel(
+            in_channels=latent_channels * fold**2,
+            out_channels=latent_channels * fold**2,
+            down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
+            up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
+            block_out_channels=channels,
+            layers_per_block=layers,
+            norm_num_groups=groups,
+            cross_attention_dim=width,
+            num_attention_heads=heads,
+            motion_num_attention_heads=heads,
+            use_motion_mid_block=False,
+        )
+        self.unet = cast(nn.Module, unet)
+        decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
+        self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
+        self.motion = nn.Linear(token, width)
+        self.kinds = nn.Parameter(torch.randn(KINDS, width) / width**0.5)
+        for block in self.unet.modules():
+            if hasattr(block, "motion_modules"):
+                attentions = getattr(block, "attentions", None)
+                block.motion_modules = nn.ModuleList(
+                    MemoryLayer(attentions[i], heads, features) if memory and attentions is not None else Still()
+                    for i in range(len(cast(nn.ModuleList, block.motion_modules)))
+                )
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        reference: Tensor,
+        archive: Tensor,
+        motion: Tensor,
+        memory: Memory | None = None,
+        alpha: float = ALPHA,
+    ) -> tuple[Tensor, Memory]:
+        """The noise ``[B, C, N, h, w]`` in ``latents`` of that shape, and what is remembered after the clip.
+
+        Args:
+            latents: of the clip.
+            timestep: of the diffusion, one for all or one a video ``[B]``.
+            reference: latents of the portrait ``[B, C, h, w]``.
+            archive: latents of as many frames before ``[B, N, C, h, w]``; frame i of the clip looks at the i-th.
+            motion: tokens of every frame ``[B, N, 3, W]``; zeros say nothing.
+            memory: what was remembered after the clip before; nothing before the first.
+            alpha: how much of the past is kept from frame to frame.
+
+        Raises:
+            ValueError: when the archive has another number of frames than the clip.
+        """
+        if archive.shape[1] != latents.shape[2]:
+            raise ValueError(f"{archive.shape[1]} archived frames for a clip of {latents.shape[2]}; expected as many")
+        present = self.motion(motion) + self.kinds
+        conditions = {PRESENT: (present.flatten(0, 1), 1.0)}
+        if self.archive is not None:
+            conditions[ARCHIVED] = (self.archive(reference, archive).flatten(0, 1), 1.0)
+        layers = dict(self.memory_layers())
+        for name, layer in layers.items():
+            layer.memory = MotionMemory(alpha)
+            layer.memory.state = None if memory is None else memory[name]
+        fold = self.config["fold"]
+        found = self.unet(folded(latents, fold), timestep, conditions, return_dict=False)[0]
+        said = unfolded(cast(Tensor, found), fold)
+        kept = {name: layer.memory.state for name, layer in layers.items() if layer.memory.state is not None}
+        return (noise_of(said, latents, timestep) if self.config["velocity"] else said), kept
+
+    def memory_layers(self) -> Iterator[tuple[str, MemoryLayer]]:
+        """The layers that remember, by name."""
+        for name, module in self.unet.named_modules():
+            if isinstance(module, MemoryLayer):
+                yield name, module
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Begin with a ReferenceNet's weights: everything but its motion blocks, its text and its identity."""
+        own = self.state_dict()
+        shared = [name for name in own if name in weights and not _of_its_own(name)]
+        self.load_state_dict(own | {name: weights[name] for name in shared})
+
+
+def _of_its_own(name: str) -> bool:
+    """Whether a weight means another thing here: keys and values of other conditions."""
+    return ".processor." in name or ".attn2.to_k." in name or ".attn2.to_v." in name or ".motion_modules." in name
+
+
+class MemoryLayer(nn.Module):
+    """In a motion block's place: memory-efficient temporal attention after a transformer block (section 3.4).
+
+    Args:
+        attention: of the block, whose reference attentions are gone on with.
+        heads: of the temporal attention.
+        features: of FAVOR+.
+    """
+
+    def __init__(self, attention: nn.Module, heads: int, features: int) -> None:
+        super().__init__()
+        (layer,) = cross_attentions(attention).values()
+        self._observed = [cast(ObservedAttention, layer.processor)]  # in a list: it is the block's, not this layer's
+        width = layer.inner_dim
+        self.before_present, self.before_memory = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = MemoryTemporalAttention(width, heads, features)
+        nn.init.zeros_(self.attention.to_out.weight)  # it changes nothing to begin with
+        nn.init.zeros_(self.attention.to_out.bias)
+        self.memory = MotionMemory()
+
+    def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
+        """Features ``[B N, C, h, w]`` of ``N`` frames; the names are those that diffusers calls motion blocks with."""
+        side = hidden_states.shape[-2:]
+        found = self._observed[0].found
+        present = _along_time(found[PRESENT], num_frames)
+        memory = self.memory(_along_time(found.get(ARCHIVED, found[PRESENT]), num_frames))
+        made = self.attention(self.before_present(present), self.before_memory(memory))
+        places = side[0] * side[1]
+        return hidden_states + made.unflatten(0, (-1, places)).permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, side)
+
+
+def _along_time(features: Tensor, frames: int) -> Tensor:
+    """``[B N, S, C]`` to ``[B S, N, C]``."""
+    return features.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
+
+
+class Still(nn.Module):
+    """In a motion block's place: each frame for itself."""
+
+    def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
+        del num_frames
+        return hidden_states
