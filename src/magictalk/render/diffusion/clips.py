@@ -14,7 +14,6 @@ from diffusers import ConfigMixin, ModelMixin, UNetMotionModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from magictalk.drive.motion_prior import KINDS
 from magictalk.render.diffusion.archive import ArchivedClip
 from magictalk.render.diffusion.attention import ObservedAttention, cross_attentions, decouple
 from magictalk.render.diffusion.memory import ALPHA, MemoryTemporalAttention, MotionMemory
@@ -31,7 +30,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         channels, layers, heads, width, latent_channels, groups, fold, velocity: as in ``ReferenceNet``.
-        token: numbers of a motion token.
+        token, kinds: numbers of a motion token, and kinds of them: head, lips, expression.
         queries: n of the archived clip's tokens a frame.
         patch: sides, in latents, of what becomes one token of a picture.
         features: random features of the temporal attention.
@@ -51,6 +50,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         fold: int = 1,
         velocity: bool = False,
         token: int = 16,
+        kinds: int = 3,
         queries: int = 16,
         patch: int = 4,
         features: int = 128,
@@ -76,7 +76,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
         self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
         self.motion = nn.Linear(token, width)
-        self.kinds = nn.Parameter(torch.randn(KINDS, width) / width**0.5)
+        self.kinds = nn.Parameter(torch.randn(kinds, width) / width**0.5)
         for block in self.unet.modules():
             if hasattr(block, "motion_modules"):
                 attentions = getattr(block, "attentions", None)
