@@ -43,11 +43,11 @@ from magictalk.render.diffusion.caption import BACKGROUNDS, HAIR, hair_of, named
 from magictalk.render.diffusion.fusion import FRAMES
 from magictalk.render.diffusion.render import DiffusionRender, Drawing, Networks
 from magictalk.speech import Speech
-from magictalk.systems.magic_talk import STRENGTH, drawing_of
+from magictalk.systems.magic_talk import drawing_of
 
 SENTENCE = "Every picture has a voice. Give it one, and it will look you in the eye."
 TILE = 192
-STRENGTHS = (0.3, STRENGTH, 0.7)
+STRENGTHS = (0.3, 0.5, 0.7)
 PROMPTED = 0.8
 """How much noise covers the rig's frames where a prompt shall change the picture."""
 PROMPTS = {

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Trains the networks of src/magictalk/assets/nano-vae, magic-talk-reference and magic-talk-animate, which do not ship yet:
-# an hour and a half of it taught pictures of the people in it, and little of strangers. From the repository's
-# root, with the data folder beside it; two hours on two CPU cores after the dataset, minutes on a GPU (accelerate uses
-# what there is). Both go on where they broke off; out/magic-talk/captions.csv can be edited, and sheet.png in each stage's
-# folder shows how it goes. An ablation is a run with --without decoupling, face, contour or motion.
+# Trains the networks of src/magictalk/assets/nano-vae, magic-talk-reference and magic-talk-animate. From the repository's
+# root, with the data folder beside it; an hour and three quarters on two CPU cores after the dataset, minutes on a GPU
+# (accelerate uses what there is). Both go on where they broke off; out/magic-talk/captions.csv can be edited, and sheet.png
+# in each stage's folder shows how it goes. An ablation is a run with --without decoupling, face, contour or motion.
 set -eu
 magictalk data build ../shared/data/videos -o out/dataset
 python -m magictalk.train.autoencoder --data out/dataset --work out/autoencoder -o out/vae

@@ -23,7 +23,7 @@ Make = Callable[..., Clip]
 
 @pytest.fixture
 def settings() -> Settings:
-    schedule = Schedule(100, 3e-3, warmup=10, every=20, mean=0.9, precision="no")
+    schedule = Schedule(200, 5e-3, warmup=10, every=20, mean=0.9, precision="no")
     return Settings(
         side=SIDE,
         window=24,
@@ -31,7 +31,7 @@ def settings() -> Settings:
         latents=4,
         batch=4,
         schedule=schedule,
-        decoder=replace(schedule, every=50),
+        decoder=replace(schedule, every=100),
     )
 
 

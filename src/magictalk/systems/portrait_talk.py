@@ -17,7 +17,7 @@ from magictalk.render.diffusion.portraits import PortraitDrawing
 from magictalk.render.diffusion.text import Prompts
 from magictalk.speech import Speech
 
-STRENGTH = 0.5
+STRENGTH = 0.3
 """Share of the denoising that warped frames go through."""
 STEPS = 15
 """Of the embedded tier's denoising; more change little."""

@@ -76,7 +76,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
         self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
         self.motion = nn.Linear(token, width)
-        self.kinds = nn.Parameter(torch.randn(kinds, width) / width**0.5)
+        self.places = nn.Parameter(torch.randn(kinds, width) / width**0.5)
         for block in self.unet.modules():
             if hasattr(block, "motion_modules"):
                 attentions = getattr(block, "attentions", None)
@@ -111,7 +111,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         if archive.shape[1] != latents.shape[2]:
             raise ValueError(f"{archive.shape[1]} archived frames for a clip of {latents.shape[2]}; expected as many")
-        present = self.motion(motion) + self.kinds
+        present = self.motion(motion) + self.places
         conditions = {PRESENT: (present.flatten(0, 1), 1.0)}
         if self.archive is not None:
             conditions[ARCHIVED] = (self.archive(reference, archive).flatten(0, 1), 1.0)
