@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from magictalk.animation import animate
 from magictalk.portrait import Portrait
 from magictalk.render.diffusion.denoising import Sampling
-from magictalk.render.diffusion.render import Drawing
+from magictalk.render.diffusion.render import Drawing, Init
 from magictalk.render.diffusion.text import Prompts
 from magictalk.speech import Speech
+from magictalk.systems.generated import GeneratedSystem
 
 STRENGTH = 0.3
 """Share of the denoising that warped frames go through."""
@@ -25,7 +26,7 @@ STEPS = 15
 def drawing_of(
     prompt: str | None = None,
     *,
-    init: Literal["rig", "noise"] = "rig",
+    init: Init = "rig",
     strength: float = STRENGTH,
     contour: Path | None = None,
     text_weight: float = 1.0,
@@ -52,7 +53,7 @@ def drawing_of(
     return Drawing(prompt, init, Sampling(steps=steps, strength=strength, weights=weights, **sampling), contour)
 
 
-class MagicTalkSystem:
+class MagicTalkSystem(GeneratedSystem):
     """Motion by the variational generator, frames by the embedded tier's diffusion.
 
     Args:
@@ -64,17 +65,10 @@ class MagicTalkSystem:
         WeightsError: when weights are missing.
     """
 
-    def __init__(self, name: str, init: Literal["rig", "noise"]) -> None:
+    def __init__(self, name: str, init: Init) -> None:
         from magictalk.render.diffusion import tiers
 
-        self.name, self._init = name, init
-        self._networks = tiers.nano()
-
-    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """Frames at 25 fps, uint8 RGB ``[128, 128, 3]``."""
-        drawing = drawing_of(init=self._init, seed=seed)
-        made = animate(portrait, speech, drive="variational", drawing=drawing, networks=self._networks, seed=seed)
-        return made.frames()
+        super().__init__(name, init, drawing_of, tiers.nano())
 
 
 class MagicTalkRigSystem:

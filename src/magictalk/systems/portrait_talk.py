@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from magictalk.animation import animate
-from magictalk.portrait import Portrait
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.identity import Blend
 from magictalk.render.diffusion.portraits import PortraitDrawing
+from magictalk.render.diffusion.render import Init
 from magictalk.render.diffusion.text import Prompts
-from magictalk.speech import Speech
+from magictalk.systems.generated import GeneratedSystem
 
 STRENGTH = 0.3
 """Share of the denoising that warped frames go through."""
@@ -28,7 +24,7 @@ def drawing_of(
     *,
     portraits: Sequence[Path] = (),
     blend: str | None = None,
-    init: Literal["rig", "noise"] = "rig",
+    init: Init = "rig",
     strength: float = STRENGTH,
     text_weight: float = 1.0,
     identity_weight: float = 1.0,
@@ -64,7 +60,7 @@ def drawing_of(
     )
 
 
-class PortraitTalkSystem:
+class PortraitTalkSystem(GeneratedSystem):
     """Motion by the variational generator, frames by the embedded tier's IdentityNet and AnimateNet.
 
     Args:
@@ -76,14 +72,7 @@ class PortraitTalkSystem:
         WeightsError: when weights are missing.
     """
 
-    def __init__(self, name: str, init: Literal["rig", "noise"]) -> None:
+    def __init__(self, name: str, init: Init) -> None:
         from magictalk.render.diffusion import tiers
 
-        self.name, self._init = name, init
-        self._networks = tiers.nano_portrait()
-
-    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """Frames at 25 fps, uint8 RGB ``[128, 128, 3]``."""
-        drawing = drawing_of(init=self._init, seed=seed)
-        made = animate(portrait, speech, drive="variational", drawing=drawing, networks=self._networks, seed=seed)
-        return made.frames()
+        super().__init__(name, init, drawing_of, tiers.nano_portrait())

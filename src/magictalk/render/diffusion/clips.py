@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
-from diffusers import ConfigMixin, ModelMixin, UNetMotionModel
+from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from magictalk.render.diffusion.archive import ArchivedClip
 from magictalk.render.diffusion.attention import ObservedAttention, cross_attentions, decouple
 from magictalk.render.diffusion.memory import ALPHA, MemoryTemporalAttention, MotionMemory
-from magictalk.render.diffusion.reference import folded, noise_of, unfolded
+from magictalk.render.diffusion.reference import Unmoved, folded, motion_unet, noise_of, unfolded
 
 ARCHIVED, PRESENT = "archived", "present"
 """Names of the conditions."""
@@ -58,21 +58,9 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         memory: bool = True,
     ) -> None:
         super().__init__()
-        attending = len(channels) - 1
-        unet = UNetMotionModel(
-            in_channels=latent_channels * fold**2,
-            out_channels=latent_channels * fold**2,
-            down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
-            up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
-            block_out_channels=channels,
-            layers_per_block=layers,
-            norm_num_groups=groups,
-            cross_attention_dim=width,
-            num_attention_heads=heads,
-            motion_num_attention_heads=heads,
-            use_motion_mid_block=False,
+        self.unet = motion_unet(
+            channels, layers, heads, width, latent_channels, groups, fold, motion_num_attention_heads=heads
         )
-        self.unet = cast(nn.Module, unet)
         decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
         self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
         self.motion = nn.Linear(token, width)
@@ -81,7 +69,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             if hasattr(block, "motion_modules"):
                 attentions = getattr(block, "attentions", None)
                 block.motion_modules = nn.ModuleList(
-                    MemoryLayer(attentions[i], heads, features) if memory and attentions is not None else Still()
+                    MemoryLayer(attentions[i], heads, features) if memory and attentions is not None else Unmoved()
                     for i in range(len(cast(nn.ModuleList, block.motion_modules)))
                 )
 
@@ -177,11 +165,3 @@ class MemoryLayer(nn.Module):
 def _along_time(features: Tensor, frames: int) -> Tensor:
     """``[B N, S, C]`` to ``[B S, N, C]``."""
     return features.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)
-
-
-class Still(nn.Module):
-    """In a motion block's place: each frame for itself."""
-
-    def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
-        del num_frames
-        return hidden_states

@@ -69,22 +69,10 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         unified: bool = False,
     ) -> None:
         super().__init__()
-        attending = len(channels) - 1
-        unet = UNetMotionModel(
-            in_channels=latent_channels * fold**2,
-            out_channels=latent_channels * fold**2,
-            down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
-            up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
-            block_out_channels=channels,
-            layers_per_block=layers,
-            norm_num_groups=groups,
-            cross_attention_dim=width,
-            num_attention_heads=heads,
-            motion_num_attention_heads=motion_heads,
-            motion_max_seq_length=frames,
-            use_motion_mid_block=False,
-        )
-        self.unet = cast(nn.Module, unet)
+        self.unet = motion_unet(
+            channels, layers, heads, width, latent_channels, groups, fold,
+            motion_num_attention_heads=motion_heads, motion_max_seq_length=frames,
+        )  # fmt: skip
         self.identity = IPAdapterFaceIDImageProjection(identity_width, width, mult=2, num_tokens=identity_tokens)
         if not unified:
             decouple(self.unet, TEXT, {IDENTITY: width})
@@ -92,7 +80,7 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             for module in list(self.unet.modules()):
                 if hasattr(module, "motion_modules"):
                     module.motion_modules = nn.ModuleList(
-                        [_Unmoved() for _ in cast(nn.ModuleList, module.motion_modules)]
+                        [Unmoved() for _ in cast(nn.ModuleList, module.motion_modules)]
                     )
 
     def forward(
@@ -143,6 +131,33 @@ class ReferenceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return cast(Tensor, self.identity(each)).reshape(len(face), -1, self.config["width"])
 
 
+def motion_unet(
+    channels: tuple[int, ...], layers: int, heads: int, width: int, latent_channels: int, groups: int, fold: int,
+    **motion: int,
+) -> nn.Module:  # fmt: skip
+    """A Stable Diffusion UNet inflated by motion blocks; all levels but the last attend to conditions.
+
+    Args:
+        channels, layers, heads, width, latent_channels, groups, fold: as in :class:`ReferenceNet`.
+        motion: settings of the motion blocks, as ``UNetMotionModel`` has them.
+    """
+    attending = len(channels) - 1
+    unet = UNetMotionModel(
+        in_channels=latent_channels * fold**2,
+        out_channels=latent_channels * fold**2,
+        down_block_types=("CrossAttnDownBlockMotion",) * attending + ("DownBlockMotion",),
+        up_block_types=("UpBlockMotion",) + ("CrossAttnUpBlockMotion",) * attending,
+        block_out_channels=channels,
+        layers_per_block=layers,
+        norm_num_groups=groups,
+        cross_attention_dim=width,
+        num_attention_heads=heads,
+        use_motion_mid_block=False,
+        **motion,
+    )
+    return cast(nn.Module, unet)
+
+
 def noise_of(velocity: Tensor, noisy: Tensor, timestep: Tensor | int) -> Tensor:
     """``epsilon = sqrt(a) v + sqrt(1 - a) x`` of videos ``[B, C, N, h, w]``, in float32."""
     a = alphas().to(noisy.device)[timestep].view(-1, 1, 1, 1, 1)
@@ -172,7 +187,7 @@ def as_identity(embedding: Tensor) -> Tensor:
     return nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
 
 
-class _Unmoved(nn.Module):
+class Unmoved(nn.Module):
     """In a motion block's place: each frame for itself."""
 
     def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
