@@ -11,15 +11,14 @@ ControlNets for landmarks and outline and an IP-Adapter's layers, called for eve
 from __future__ import annotations
 
 import argparse
-import gc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
-from diffusion_speed import FACE, GUIDANCE, TOKENS, measured, sizes_of
-from table import Row, add_json_option, report, row
+from diffusion_speed import FACE, GUIDANCE, TOKENS, compared, sizes_of, where
+from table import add_json_option, report
 
 from magictalk.face.pose import Pose, canonical
 from magictalk.render.diffusion.animate import AnimateNet
@@ -113,25 +112,12 @@ def main() -> None:
     dtype, sizes = torch.bfloat16 if device.type == "cuda" else torch.float32, sizes_of(options.tiny)
     sizes["control_channels"] = (4, 8, 8, 8) if options.tiny else (16, 32, 96, 256)
     torch.manual_seed(0)
-    rows: list[Row] = []
     makers: dict[str, Callable[[], Any]] = {
         "ours": lambda: Ours(sizes, device, dtype, options.compile),
         "diffusers": lambda: Theirs(sizes, device, dtype),
     }
-    for name, make in makers.items():
-        maker = make()
-        for frames in options.frames:
-            rows += measured(name, maker.draw, frames, options.steps, device)
-        del maker
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    speed = {r["figure"]: r["value"] for r in rows if r["unit"] == "frames/s"}
-    for frames in options.frames:
-        ratio = speed[f"ours, {frames} frames: speed"] / speed[f"diffusers, {frames} frames: speed"]
-        rows.append(row(f"{frames} frames: ours over diffusers", ratio, "x"))
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, tiny networks"
-    report(f"PortraitTalk on {where}", rows, options.json)
+    rows = compared(makers, options.frames, options.steps, device)
+    report(f"PortraitTalk on {where(device)}", rows, options.json)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def drawing_of(
     return PortraitDrawing(
         prompt,
         init,
-        Sampling(steps=steps, strength=strength, weights=all_weights, **sampling),
+        Sampling(steps=steps, frames=1, overlap=0, strength=strength, weights=all_weights, **sampling),
         references=tuple(portraits),
         blend=None if blend is None else Blend.parse(blend),
     )
