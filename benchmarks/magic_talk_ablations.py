@@ -33,6 +33,7 @@ from magictalk.render.diffusion.fusion import FRAMES, Latents
 from magictalk.render.diffusion.reference import ReferenceNet, as_identity
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
+from magictalk.systems.magic_talk import SHARED
 from magictalk.train.looks import person_of
 from magictalk.train.magic_talk import (
     Videos,
@@ -105,7 +106,7 @@ class Generator:
         wanted = Wanted(
             FRAMES, lambda a, b: words[:1].expand(b - a, -1, -1), words[1], who, lambda a, b: landmarks[:, a:b], contour
         )
-        sampling = Sampling(steps=steps)
+        sampling = Sampling(steps=steps, shared=SHARED)
         with tempfile.TemporaryDirectory() as folder:
             store = Latents(Path(folder), self.shape, "ablation")
             self.video.begin(store, wanted, sampling)

@@ -14,7 +14,15 @@ import magictalk
 from magictalk import Motion, Portrait, Speech
 from magictalk.animation import animate, motion_of
 from magictalk.drive import mix
-from magictalk.errors import MotionError, OptionError, SpeechError, StyleError, VideoError
+from magictalk.errors import (
+    MagicTalkWarning,
+    MotionError,
+    OptionError,
+    SpeechError,
+    StyleError,
+    VideoError,
+    WeightsError,
+)
 from magictalk.motion import GROUPS
 from magictalk.style import Style
 from magictalk.video import probe, read_frames
@@ -292,6 +300,43 @@ def test_driving_video(portrait, driving):
     n = min(len(motion), len(seen))
     assert motion.head[:n] == pytest.approx(seen.head[:n], abs=1e-6)
     assert np.abs(motion.coefficients[:n, 17] - seen.coefficients[:n, 17]).max() > 0.05
+
+
+@pytest.fixture(scope="module")
+def nodding(portrait, tmp_path_factory):
+    """A video of a head that turns, and how it was asked to."""
+    motion = Motion.zeros(30)
+    motion.head[:, 1] = 0.15 * np.sin(np.arange(30) / 6)
+    return animate(portrait, motion=motion).save(tmp_path_factory.mktemp("driving") / "nodding.mp4"), motion
+
+
+def test_the_head_of_a_driving_video_is_put_on_any_face(portrait, nodding):
+    path, asked = nodding
+    speech = Speech.from_array(0.1 * np.random.default_rng(0).normal(size=16000 * 2).astype(np.float32), 16000)
+    with pytest.warns(
+        MagicTalkWarning, match=r"driving video lasts 1\.2 s and the speech 2\.0 s; at its end it runs back"
+    ):
+        made = animate(portrait, speech, driving=path, driving_parts="head", emotion="sad", seed=1)
+    motion = Motion.concatenate(list(made.motions()))
+    alone = Motion.concatenate(list(animate(portrait, speech, emotion="sad", seed=1).motions()))
+    assert np.array_equal(motion.coefficients, alone.coefficients) and len(motion) == 50
+    assert np.corrcoef(motion.head[:30, 1], asked.head[:, 1])[0, 1] > 0.95
+    assert np.allclose(motion.head[30:50], motion.head[9:29][::-1], atol=1e-6)  # back from its last frame
+    second = Speech.from_array(speech.samples()[:16000], 16000)
+    others = [animate(portrait, second, driving=path, driving_parts="head", seed=s) for s in (1, 2)]
+    assert others[0]._fingerprint() != others[1]._fingerprint()
+
+
+def test_the_motion_prior_makes_takes_and_follows_a_head(portrait, nodding):
+    speech = Speech.from_array(0.1 * np.random.default_rng(0).normal(size=16000).astype(np.float32), 16000)
+    try:
+        made = [Motion.concatenate(list(animate(portrait, speech, drive="mcdm", seed=s).motions())) for s in (1, 1, 2)]
+    except WeightsError as error:
+        pytest.skip(str(error))
+    assert np.array_equal(made[0].head, made[1].head) and not np.allclose(made[0].head, made[2].head, atol=1e-3)
+    led = animate(portrait, speech, drive="mcdm", driving=nodding[0], driving_parts="head")
+    head = Motion.concatenate(list(led.motions())).head
+    assert np.corrcoef(head[:, 1], nodding[1].head[:25, 1])[0, 1] > 0.8
 
 
 def test_motion_of_a_recording(driving, astronaut, tmp_path):

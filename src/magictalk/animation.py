@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magictalk.drive import mix
-from magictalk.errors import MotionError, OptionError, VideoError
+from magictalk.errors import MagicTalkWarning, MotionError, OptionError, VideoError
 from magictalk.face.landmarks import Box
 from magictalk.motion import FPS, Motion
 from magictalk.portrait import Portrait
@@ -25,17 +26,24 @@ from magictalk.speech import Speech
 from magictalk.style import Style
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from magictalk.render.diffusion.clip_render import ClipNetworks, ClipRender
     from magictalk.render.diffusion.render import DiffusionRender, Drawing, Networks
     from magictalk.render.rig import RigRender
 
 Size = Literal["native"] | int
 """Size of the video: the picture's own, or this many pixels on its longer side."""
-Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"]
+Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational", "mcdm"]
 """What makes motion from speech."""
-_UNMOVED = "audio2bs", "variational"
+Parts = Literal["upper", "head", "all"]
+"""What a driving video gives."""
+_UNMOVED = "audio2bs", "variational", "mcdm"
 """Drives that know neither emotions nor guidance."""
 Speaker = Callable[[Speech], Iterator[Motion]]
 """A drive, ready to be used."""
+Generates: TypeAlias = "DiffusionRender | ClipRender"
+"""What makes frames by diffusion."""
 Progress = Callable[[int, int | None], None]
 """Called with the frames finished and the frames expected, None while that is not known."""
 SIZES = 64, 8192
@@ -174,7 +182,7 @@ class GeneratedAnimation(Animation):
         self,
         speech: Speech | None,
         motions: Callable[[], Iterator[Motion]],
-        render: DiffusionRender,
+        render: Generates,
         *,
         frame_count: int | None,
         label: bool,
@@ -238,10 +246,10 @@ def animate(
     guidance: float | None = None,
     drive: Drive = "emodiff",
     driving: str | Path | None = None,
-    driving_parts: Literal["upper", "all"] = "upper",
+    driving_parts: Parts = "upper",
     motion: str | Path | Motion | None = None,
     drawing: Drawing | None = None,
-    networks: Networks | None = None,
+    networks: Networks | ClipNetworks | None = None,
     seed: int = 0,
     label: bool = False,
     start: float = 0.0,
@@ -267,9 +275,11 @@ def animate(
         timeline: emotions that follow each other: ``"0s neutral, 4s happy 0.8, 9s surprised"``.
         guidance: how strictly EmoDiff follows voice and style, 0..10; more is less diverse.
         drive: ``"emodiff"``; ``"emodiff-unrefined"`` leaves its own lips; ``"audio2bs"`` is lips by Audio2BS and an
-            idle head, faster and without emotions; ``"variational"`` is MAGIC-Talk's generator, without emotions too.
+            idle head, faster and without emotions; ``"variational"`` is MAGIC-Talk's generator and ``"mcdm"`` MCDM's
+            motion prior, without emotions too.
         driving: a video of a face to take motion from. Shorter than the sound, it runs forth and back.
-        driving_parts: ``"upper"`` takes head, brows, eyes and cheeks from it and the lips from the speech;
+        driving_parts: ``"upper"`` takes head, brows, eyes and cheeks from it and the lips from the speech; ``"head"``
+            the head only, which leads the motion prior of ``"mcdm"`` and is put on other drives' faces;
             ``"all"`` takes everything, and its sound too when there is no speech.
         motion: a ``.csv`` or ``.npz`` file, or a :class:`Motion`, instead of motion made from the speech; at its first
             frame the head is as in the picture. Without speech the video is silent and as long as the motion.
@@ -296,8 +306,9 @@ def animate(
     if heard is None and motion is None and (driving is None or not own_sound):
         raise OptionError("nothing to say; give a speech file or a text")
     how = _style(emotion, style, prompt, timeline)
-    if (how or guidance is not None) and (motion is not None or driving is not None or drive in _UNMOVED):
-        other = "a motion file" if motion is not None else "a driving video" if driving is not None else drive
+    driven = driving is not None and driving_parts != "head"
+    if (how or guidance is not None) and (motion is not None or driven or drive in _UNMOVED):
+        other = "a motion file" if motion is not None else "a driving video" if driven else drive
         raise OptionError(f"emotions and guidance are EmoDiff's, and {other} was asked for; choose one")
     who = _portrait(portrait, face, face_box)
     source: Callable[[], Iterator[Motion]]
@@ -307,11 +318,14 @@ def animate(
         source = partial(mix.play, given, heard, swing=False)
     elif driving is not None:
         given = _driving(driving, start if own_sound else 0.0, duration if own_sound else None)
+        _tell_of_the_end(given, heard)
         source = partial(mix.play, given, heard, swing=True)
         if heard is not None and driving_parts == "upper":
             source = partial(mix.follow, heard, given)
+        elif heard is not None and driving_parts == "head":
+            source = _led(drive, how, seed, guidance, who, given, heard)
     elif heard is not None:
-        source = partial(speaker(drive, how, seed, guidance), heard)
+        source = partial(speaker(drive, how, seed, guidance, who), heard)
     if heard is not None:
         count = None if heard.duration is None else round(heard.duration * FPS)
     else:
@@ -320,7 +334,8 @@ def animate(
     def motions() -> Iterator[Motion]:
         scaled = (chunk.scale(**amplitudes) for chunk in source())
         # amplitudes are of what is added to the face, not of the mood it keeps; who asks for an emotion gets no other
-        return mix.keep(scaled, who.mood) if given is None and how is None else scaled
+        own = given is None or driving_parts == "head"
+        return mix.keep(scaled, who.mood) if own and how is None else scaled
 
     def fingerprint() -> dict[str, str]:
         return {
@@ -328,7 +343,8 @@ def animate(
             "speech": f"{text!r} in {voice}" if text is not None else _name_of(heard),
             "motion": f"{drive}, seed {seed}, guidance {guidance}"
             if given is None
-            else f"{_digest((given.coefficients, given.head))} {driving_parts}",
+            else f"{_digest((given.coefficients, given.head))} {driving_parts}"
+            + (f" of {drive}, seed {seed}, guidance {guidance}" if driving_parts == "head" else ""),
             "style": "none"
             if how is None
             else _digest((how.times, how.expressions, how.faces, np.array([how.lips, how.head]))),
@@ -347,18 +363,28 @@ def animate(
             label=label,
             fingerprint=fingerprint,
         )
-    from magictalk.render.diffusion import tiers
-    from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
-    from magictalk.render.diffusion.render import DiffusionRender
-
     if size != "native":
         raise OptionError("the diffusion draws frames of one size; leave the size out")
-    render = (
-        PortraitRender(who, drawing, networks or tiers.nano_portrait())
-        if isinstance(drawing, PortraitDrawing)
-        else DiffusionRender(who, drawing, networks or tiers.nano())
-    )
+    render = _render_of(who, drawing, networks)
     return GeneratedAnimation(heard, motions, render, frame_count=count, label=label, fingerprint=fingerprint)
+
+
+def _render_of(who: Portrait, drawing: Drawing, networks: Networks | ClipNetworks | None) -> Generates:
+    """What draws so; the embedded tier's networks where none are given."""
+    from magictalk.render.diffusion import tiers
+    from magictalk.render.diffusion.clip_render import ClipDrawing, ClipNetworks, ClipRender
+    from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
+    from magictalk.render.diffusion.render import DiffusionRender
+    from magictalk.systems import mcdm
+
+    if isinstance(drawing, ClipDrawing) != isinstance(networks, ClipNetworks) and networks is not None:
+        raise OptionError("the drawing is of one system and the networks of another; leave the networks out")
+    if isinstance(drawing, ClipDrawing):
+        return ClipRender(who, drawing, networks if isinstance(networks, ClipNetworks) else mcdm.nano())
+    others = None if isinstance(networks, ClipNetworks) else networks
+    if isinstance(drawing, PortraitDrawing):
+        return PortraitRender(who, drawing, others or tiers.nano_portrait())
+    return DiffusionRender(who, drawing, others or tiers.nano())
 
 
 def motion_of(
@@ -411,10 +437,20 @@ def _made(path: str | Path, drive: Callable[[], Speaker]) -> Motion:
     return Motion.concatenate(list(drive()(speech)))
 
 
-def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: float | None = None) -> Speaker:
+def speaker(
+    drive: Drive, style: Style | None = None, seed: int = 0, guidance: float | None = None,
+    who: Portrait | None = None, head: Motion | None = None,
+) -> Speaker:  # fmt: skip
     """A drive by name, its networks loaded.
 
+    Args:
+        drive: its name.
+        style, seed, guidance: see :func:`animate`.
+        who: speaks; only MCDM's motion prior looks at it.
+        head: of a driving video, which leads MCDM's motion prior.
+
     Raises:
+        MissingDependencyError: when MCDM's shall look at a person, and dlib is not installed.
         OptionError: when there is none of that name, an option is out of range, or it has no emotions.
         WeightsError: when its weights are missing.
     """
@@ -428,6 +464,10 @@ def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: f
         from magictalk.drive.variational import VariationalDrive
 
         return VariationalDrive.load(seed=seed)
+    if drive == "mcdm":
+        from magictalk.drive.motion_prior import MotionPriorDrive
+
+        return MotionPriorDrive.load(image=None if who is None else _seen(who), driving=head, seed=seed)
     from magictalk.drive.emodiff import GUIDANCE, EmoDiffDrive
 
     made = EmoDiffDrive.load(
@@ -436,6 +476,38 @@ def speaker(drive: Drive, style: Style | None = None, seed: int = 0, guidance: f
     if style is None:
         return made
     return partial(_as_lively, made, lips=style.lips, head=style.head)
+
+
+def _seen(who: Portrait) -> Tensor:
+    """What the motion prior is told of a person: dlib's embedding."""
+    import torch
+
+    from magictalk.face.recognition import FaceRecogniser
+
+    embedding = torch.from_numpy(FaceRecogniser()(who.image, who.landmarks))
+    return torch.nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
+
+
+def _led(
+    drive: Drive, how: Style | None, seed: int, guidance: float | None, who: Portrait, head: Motion, heard: Speech
+) -> Callable[[], Iterator[Motion]]:
+    """A drive's face under the head of a driving video."""
+    if drive == "mcdm":
+        return partial(speaker(drive, how, seed, guidance, who, head), heard)
+    speak = speaker(drive, how, seed, guidance, who)
+    return lambda: mix.lead(speak(heard), head)
+
+
+def _tell_of_the_end(driving: Motion, heard: Speech | None) -> None:
+    """Warn of what happens where a driving video ends before the sound."""
+    if heard is None or not heard.duration or len(driving) + _SLACK_FRAMES >= round(heard.duration * FPS):
+        return
+    warnings.warn(
+        f"the driving video lasts {driving.duration:.1f} s and the speech {heard.duration:.1f} s; at its end it runs "
+        "back, and forth again",
+        MagicTalkWarning,
+        stacklevel=3,
+    )
 
 
 def _as_lively(drive: Speaker, speech: Speech, lips: float, head: float) -> Iterator[Motion]:
@@ -469,8 +541,8 @@ def _check_options(
             raise OptionError(f"{name} is {value}; expected 0 to {LARGEST_AMPLITUDE:g}")
     if size != "native" and not (isinstance(size, int) and SIZES[0] <= size <= SIZES[1]):
         raise OptionError(f"size is {size}; expected native, or {SIZES[0]} to {SIZES[1]} pixels")
-    if driving_parts not in ("upper", "all"):
-        raise OptionError(f"driving parts are {driving_parts!r}; expected upper or all")
+    if driving_parts not in get_args(Parts):
+        raise OptionError(f"driving parts are {driving_parts!r}; expected {', '.join(get_args(Parts))}")
     if not 0 <= start < float("inf"):
         raise OptionError(f"start is {start} s; expected 0 or more")
     if duration is not None and not 0 < duration < float("inf"):

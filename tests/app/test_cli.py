@@ -299,6 +299,13 @@ class TestMagicTalk:
             (["--system", "portrait-talk", "--blend", "2", "--portrait", "b.png"], "expected a share from 0 to 1"),
             (["--portrait", "b.png"], "--portrait is the diffusion's, and emodiff was asked for"),
             (["--system", "mcdm2"], "'mcdm2' is not one of"),
+            (["--alpha", "0.5"], "--alpha is the diffusion's, and emodiff was asked for; add --system mcdm"),
+            (["--system", "mcdm", "--alpha", "1.5"], "should be less than or equal to 1"),
+            (["--system", "mcdm", "--prompt", "a man"], "mcdm draws what the portrait shows and looks at no prompt"),
+            (["--system", "mcdm", "--weights", "w"], "--weights is magic-talk and portrait-talk's, and mcdm was asked"),
+            (["--system", "mcdm", "--contour", "b.png"], "--contour is magic-talk's, and mcdm was asked for"),
+            (["--system", "magic-talk", "--alpha", "0.5"], "--alpha is mcdm's, and magic-talk was asked for"),
+            (["--system", "mcdm", "--emotion", "happy"], "mcdm was asked for; choose one"),
         ],
     )
     def test_bad_options(self, fails, files, tmp_path, options, says):

@@ -14,7 +14,7 @@ def portrait(astronaut) -> Portrait:
     return Portrait.from_array(np.ascontiguousarray(astronaut[20:240, 120:320]))
 
 
-GENERATED = "magic-talk", "magic-talk-noise", "portrait-talk", "portrait-talk-noise"
+GENERATED = "magic-talk", "magic-talk-noise", "portrait-talk", "portrait-talk-noise", "mcdm", "mcdm-noise"
 """Systems that are too slow for more than half a second."""
 
 

@@ -29,6 +29,7 @@ from magictalk.train.magic_talk import (
     Videos,
     encoded,
     networks_of,
+    noise_for,
     picture_code,
     with_motion,
 )
@@ -197,3 +198,14 @@ def test_a_picture_code_knows_a_picture() -> None:
 def test_a_batch_moves_whole() -> None:
     batch = Batch(*(torch.zeros(1) for _ in Batch._fields))
     assert isinstance(batch.to(torch.device("cpu")), Batch)
+
+
+def test_frames_of_a_video_have_more_or_less_of_their_noise_in_common() -> None:
+    latents = torch.zeros(1, 4, 2, 40, 40)
+    shares = []
+    for seed in range(40):
+        noise = noise_for(latents, np.random.default_rng(seed))[0].transpose(0, 1).flatten(1)
+        assert torch.allclose(noise.std(1), torch.ones(2), atol=0.05)
+        shares.append(float(torch.corrcoef(noise)[0, 1]))
+    assert min(shares) < 0.15 and max(shares) > 0.85 and abs(np.mean(shares) - 0.5) < 0.15
+    assert noise_for(latents[:, :, :1], np.random.default_rng(0)).shape == (1, 4, 1, 40, 40)

@@ -76,15 +76,26 @@ Guidance = Annotated[
     typer.Option(min=0.0, max=10.0, help="How strictly voice and emotion are followed.", show_default=False),
 ]
 DriveName = Annotated[
-    Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational"] | None,
+    Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational", "mcdm"] | None,
     typer.Option(
-        help="What makes the motion: emodiff; or, without emotions, audio2bs (faster) or variational (magic-talk's).",
+        help="What makes the motion: emodiff; or, without emotions, audio2bs (faster), variational (magic-talk's) or "
+        "mcdm (its motion prior).",
         show_default=False,
     ),
 ]
-_NOT_OF = {"magic-talk": ("portraits", "blend"), "portrait-talk": ("contour",)}
-"""Options that are of the other diffusion system."""
-DRIVES: dict[str, Drive] = {"emodiff": "emodiff", "magic-talk": "variational", "portrait-talk": "variational"}
+_OWNERS = {
+    "contour": ("magic-talk",),
+    "portraits": ("portrait-talk",),
+    "blend": ("portrait-talk",),
+    "alpha": ("mcdm",),
+    "text_weight": ("magic-talk", "portrait-talk"),
+    "identity_weight": ("magic-talk", "portrait-talk"),
+    "weights": ("magic-talk", "portrait-talk"),
+}
+"""Options that not every diffusion system has, and those that do."""
+DRIVES: dict[str, Drive] = {
+    "emodiff": "emodiff", "magic-talk": "variational", "portrait-talk": "variational", "mcdm": "mcdm"
+}  # fmt: skip
 """Whose motion a system uses unless told otherwise."""
 
 
@@ -120,10 +131,10 @@ def animate_command(
     guidance: Guidance = None,
     drive: DriveName = None,
     system: Annotated[
-        Literal["emodiff", "magic-talk", "portrait-talk"],
+        Literal["emodiff", "magic-talk", "portrait-talk", "mcdm"],
         typer.Option(
-            help="emodiff moves the picture's own pixels; magic-talk and portrait-talk generate them by diffusion, and "
-            "--prompt says how they look."
+            help="emodiff moves the picture's own pixels; the others generate them by diffusion: magic-talk and "
+            "portrait-talk as --prompt says, mcdm clip by clip for long videos."
         ),
     ] = "emodiff",
     init: Annotated[
@@ -158,14 +169,21 @@ def animate_command(
             help="With a --portrait of somebody else: how far portrait-talk goes towards them, '0.3' or '0s 0; 4s 1'.",
         ),
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="How much of what it remembers mcdm keeps from frame to frame: 0.1."),
+    ] = None,
     full_tier: Annotated[
         Path | None,
         typer.Option("--weights", metavar="FOLDER", help="Draw at 512 pixels, by what magictalk weights pull fetched."),
     ] = None,
     driving: Annotated[Path | None, typer.Option(metavar="VIDEO", help="Take motion from the face in a video.")] = None,
     driving_parts: Annotated[
-        Literal["upper", "all"],
-        typer.Option(help="What --driving gives: head, brows, eyes and cheeks; or all, and its sound without SPEECH."),
+        Literal["upper", "head", "all"],
+        typer.Option(
+            help="What --driving gives: head, brows, eyes and cheeks; the head only; or all, and its sound without "
+            "SPEECH."
+        ),
     ] = "upper",
     motion: Annotated[Path | None, typer.Option(metavar="FILE", help="Motion from a .csv or .npz file.")] = None,
     seed: Seed = 0,
@@ -186,28 +204,33 @@ def animate_command(
         "weights": full_tier,
         "portraits": more,
         "blend": blend,
+        "alpha": alpha,
     }
     named: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     drawing: Drawing | None = None
     networks: Networks | None = None
     if system != "emodiff":
-        for name in _NOT_OF[system]:
-            if name in named:
-                other = "magic-talk" if system == "portrait-talk" else "portrait-talk"
-                raise OptionError(f"--{_option(name)} is {other}'s, and {system} was asked for; leave it out")
+        for name in named:
+            owners = _OWNERS.get(name, (system,))
+            if system not in owners:
+                raise OptionError(
+                    f"--{_option(name)} is {' and '.join(owners)}'s, and {system} was asked for; leave it out"
+                )
         if named.pop("weights", None):
             from magictalk.render.diffusion import tiers
             from magictalk.render.diffusion.denoising import Sampling
 
             networks = tiers.full(cast(Path, full_tier), identity=identity_weight != 0, motion=system == "magic-talk")
             named.setdefault("steps", Sampling().steps)
+            if system == "magic-talk":
+                named["shared"] = Sampling().shared
         named |= {} if guidance is None else {"guidance": guidance}
         drawing = _drawing_of(system, prompt, seed, named)
         prompt = guidance = None
     elif named:
         raise OptionError(
-            f"--{_option(next(iter(named)))} is the diffusion's, and emodiff was asked for; add --system magic-talk or "
-            "portrait-talk"
+            f"--{_option(next(iter(named)))} is the diffusion's, and emodiff was asked for; add --system "
+            f"{' or '.join(_OWNERS.get(next(iter(named)), ('magic-talk', 'portrait-talk', 'mcdm')))}"
         )
     with _warnings_said():
         made = magictalk.animate(
@@ -256,6 +279,10 @@ def _drawing_of(system: str, prompt: str | None, seed: int, named: dict[str, Any
         from magictalk.systems import magic_talk
 
         return magic_talk.drawing_of(prompt, seed=seed, **named)
+    if system == "mcdm":
+        from magictalk.systems import mcdm
+
+        return mcdm.drawing_of(prompt=prompt, seed=seed, **named)
     from magictalk.systems import portrait_talk
 
     return portrait_talk.drawing_of(prompt, seed=seed, **named)

@@ -41,6 +41,14 @@ def follow(speech: Speech, motion: Motion) -> Iterator[Motion]:
         start += len(lips)
 
 
+def lead(motions: Iterator[Motion], motion: Motion) -> Iterator[Motion]:
+    """Faces from one motion, the head from another that runs forth and back."""
+    start = 0
+    for face in motions:
+        yield face.take(_part(motion, start, len(face), swing=True), "head")
+        start += len(face)
+
+
 def play(motion: Motion, speech: Speech | None, swing: bool) -> Iterator[Motion]:
     """A motion for as long as the speech lasts, or once when there is none.
 

@@ -36,6 +36,8 @@ from magictalk.motion import ARKIT, BLINK, GROUPS, Motion
 if TYPE_CHECKING:
     from magictalk.speech import Speech
 
+SHIPPED = "mcdm-tokens", "mcdm-prior"
+"""Names of the trained networks in the package."""
 HOP, CONTEXT = 48, 16
 """Frames that a window adds, and frames before them that it goes on from."""
 STEPS = 10
@@ -244,6 +246,20 @@ class MotionPriorDrive:
             whole = np.concatenate([driving.coefficients, driving.head], 1).astype(np.float32)
             with torch.inference_mode():
                 self.head = self.tokens.encode(torch.from_numpy(whole))[:, HEAD]
+
+    @classmethod
+    def load(cls, *, image: Tensor | None = None, driving: Motion | None = None, seed: int = 0) -> MotionPriorDrive:
+        """The trained drive, with networks of its own; arguments as above.
+
+        Raises:
+            OptionError: when the seed is out of its range.
+            WeightsError: when weights are missing.
+        """
+        from magictalk import weights
+
+        tokens, prior = SHIPPED
+        return cls(weights.load(MotionTokens, tokens), weights.load(MotionPrior, prior), image=image, driving=driving,
+                   seed=seed)  # fmt: skip
 
     def __call__(self, speech: Speech) -> Iterator[Motion]:
         """Motion in chunks of at most 48 frames; the total follows the sound exactly."""

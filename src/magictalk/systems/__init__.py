@@ -24,6 +24,8 @@ _SYSTEMS: dict[str, tuple[str, str, dict[str, object]]] = {
     "magic-talk-noise": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk-noise", "init": "noise"}),
     "portrait-talk": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk", "init": "rig"}),
     "portrait-talk-noise": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk-noise", "init": "noise"}),
+    "mcdm": ("mcdm", "McdmSystem", {"name": "mcdm", "init": "rig"}),
+    "mcdm-noise": ("mcdm", "McdmSystem", {"name": "mcdm-noise", "init": "noise"}),
 }
 """By name: the file in this folder, the class in it, and what it is made with."""
 

@@ -22,6 +22,9 @@ STRENGTH = 0.3
 STEPS = 15
 """Of the embedded tier's denoising; more change little."""
 
+SHARED = 1.0
+"""Share of their noise that frames have in common; the embedded tier's motion blocks were trained with any."""
+
 
 def drawing_of(
     prompt: str | None = None,
@@ -32,6 +35,7 @@ def drawing_of(
     text_weight: float = 1.0,
     identity_weight: float = 1.0,
     steps: int = STEPS,
+    shared: float = SHARED,
     **sampling: Any,
 ) -> Drawing:
     """How the system draws, from what a user says.
@@ -41,6 +45,8 @@ def drawing_of(
         strength: how much noise covers the rig's frames, 0 to 1.
         text_weight, identity_weight: how much the prompt and the face count, 0 to 4.
         steps: of the denoising; the full tier wants 25.
+        shared: how much of their noise frames have in common, 0 to 1; 0 is the full tier's, whose motion blocks know
+            noise of each frame's own only.
         sampling: of :class:`Sampling`: ``guidance``, ``seed``, ``frames``, ``overlap``, ``batch``.
 
     Raises:
@@ -50,7 +56,8 @@ def drawing_of(
     if prompt is not None:
         Prompts.parse(prompt)
     weights = {"text": text_weight, "identity": identity_weight}
-    return Drawing(prompt, init, Sampling(steps=steps, strength=strength, weights=weights, **sampling), contour)
+    drawn = Sampling(steps=steps, strength=strength, shared=shared, weights=weights, **sampling)
+    return Drawing(prompt, init, drawn, contour)
 
 
 class MagicTalkSystem(GeneratedSystem):

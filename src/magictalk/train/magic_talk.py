@@ -30,6 +30,7 @@ from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.drawing import draw_landmarks
 from magictalk.face.recognition import FaceRecogniser
 from magictalk.render.diffusion.animate import AnimateNet
+from magictalk.render.diffusion.fusion import mixed
 from magictalk.render.diffusion.reference import ReferenceNet, as_identity
 from magictalk.render.diffusion.schedule import alphas, animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
@@ -321,6 +322,14 @@ class Talking(nn.Module):
         return cast(Tensor, (batch.weight * (error / a if self.reference.config["velocity"] else error)).mean())
 
 
+def noise_for(latents: Tensor, rng: np.random.Generator) -> Tensor:
+    """Noise for latents ``[B, C, N, h, w]``; frames of a video have more or less of it in common."""
+    own = torch.from_numpy(rng.standard_normal(latents.shape, np.float32))
+    if latents.shape[2] == 1:
+        return own
+    return mixed(torch.from_numpy(rng.standard_normal(own[:, :, :1].shape, np.float32)), own, float(rng.random()))
+
+
 def networks_of(settings: Settings) -> tuple[ReferenceNet, AnimateNet]:
     """Both with fresh weights and no motion blocks."""
     torch.manual_seed(settings.seed)
@@ -370,7 +379,7 @@ def run(
 
         def loss_on(wrapped: nn.Module, batch: Batch, rng: np.random.Generator, device: torch.device) -> Tensor:
             t = torch.from_numpy(rng.integers(0, len(a), len(batch.latents)))
-            epsilon = torch.from_numpy(rng.standard_normal(batch.latents.shape, np.float32)).to(device)
+            epsilon = noise_for(batch.latents, rng).to(device)
             return cast(Tensor, wrapped(batch.to(device), epsilon, t.to(device), a[t].to(device)))
 
         def step(wrapped: nn.Module, rng: np.random.Generator, device: torch.device, stage: Stage = stage) -> Tensor:

@@ -19,6 +19,7 @@ from magictalk.face.contour import contour
 from magictalk.face.person import PersonSegmenter
 from magictalk.render.diffusion.caption import smile_of
 from magictalk.train.lips import kind_of
+from magictalk.train.sequences import around_mean, centre_gaze
 
 LICENCES = "open", "noncommercial"
 """Classes of licence whose pixels may be learnt."""
@@ -41,6 +42,7 @@ class Clip:
         face: float32 ``[128]``, the recogniser's embedding.
         smile: 0..1, the mean over the clip.
         heads: uint8 ``[T, S, S]``, outlines of the head in each frame, 0 or 255, where they were asked for.
+        motion: float32 ``[T, 58]``, coefficients, then the head relative to its mean in the clip, where it is known.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Clip:
     face: NDArray[np.float32]
     smile: float = 0.0
     heads: NDArray[np.uint8] | None = None
+    motion: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -62,6 +65,7 @@ def clip_of(sample: Sample, side: int, heads: bool = False) -> Clip:
     """A clip of the dataset at ``side`` pixels, and with ``heads`` the outlines of them."""
     frames = [cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA) for frame in sample.frames()]
     large = sample.contour.shape[0]
+    head = around_mean(sample.motion.head, sample.seen)
     meshes = sample.landmarks * np.float32(side / large)
     edges = cv2.resize(sample.contour.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
     return Clip(
@@ -75,6 +79,7 @@ def clip_of(sample: Sample, side: int, heads: bool = False) -> Clip:
         sample.embedding,
         smile_of(sample.motion.coefficients),
         _heads(frames, meshes) if heads else None,
+        np.concatenate([centre_gaze(sample.motion.coefficients, sample.seen), head], 1).astype(np.float32),
     )
 
 

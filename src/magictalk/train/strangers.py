@@ -17,6 +17,7 @@ from magictalk.face.rig import Rig
 from magictalk.motion import ARKIT
 from magictalk.train.autoencoder import recoloured
 from magictalk.train.pictures import Clip
+from magictalk.train.sequences import mirror
 
 Recognise = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 """A picture ``[S, S, 3]`` and a mesh ``[478, 3]`` in it to the embedding ``[128]`` of who is seen."""
@@ -47,9 +48,11 @@ def stranger(
     here, side = slice(first, first + length), clip.frames.shape[1]
     frames, points, person, contour = clip.frames[here], clip.points[here], person[here], clip.contour
     heads = None if clip.heads is None else clip.heads[here]
+    motion = None if clip.motion is None else clip.motion[here]
     if rng.random() < 0.5:
         frames, person, contour = frames[:, :, ::-1], person[:, :, ::-1], contour[:, ::-1]
         heads = None if heads is None else heads[:, :, ::-1]
+        motion = None if motion is None else mirror(motion)
         points = points[:, opposite()] * np.array([-1, 1], np.float32) + np.array([side - 1, 0], np.float32)
     field = bend(side, rng)
     colour = int(rng.integers(2**32))  # of all frames
@@ -60,8 +63,9 @@ def stranger(
     face = recognise(pictures[t], np.concatenate([meshes[t], np.zeros((len(meshes[t]), 1), np.float32)], 1))
     heads = None if heads is None else np.stack([bent(head, field) for head in heads])
     made = replace(
-        clip, frames=pictures, points=meshes, seen=seen, contour=bent(contour, field), face=face, heads=heads
-    )
+        clip, frames=pictures, points=meshes, seen=seen, contour=bent(contour, field), face=face, heads=heads,
+        motion=motion,
+    )  # fmt: skip
     return made, np.stack([bent(mask, field) for mask in person])
 
 

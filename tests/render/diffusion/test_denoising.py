@@ -96,6 +96,13 @@ def test_the_seed_decides(video: VideoDiffusion, wanted: Wanted, tmp_path: Path)
     assert torch.equal(a, b) and not torch.allclose(a, c, atol=0.1)
 
 
+def test_frames_begin_with_noise_in_common(video: VideoDiffusion, wanted: Wanted, tmp_path: Path) -> None:
+    store = Latents(tmp_path, SHAPE, "job")
+    video.begin(store, wanted, replace(SHORT, shared=1.0))
+    begun = store.read(0, wanted.length)
+    assert torch.equal(begun, begun[:1].expand_as(begun)) and float(begun.std()) > 0.5
+
+
 def test_a_job_that_broke_off_goes_on_at_its_step(video: VideoDiffusion, wanted: Wanted, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
@@ -225,6 +232,7 @@ class TestMemory:
     [
         ({"steps": 0}, "steps is 0; expected 1 to 1000"),
         ({"strength": 1.2}, "strength is 1.2; expected 0 to 1"),
+        ({"shared": -0.1}, "shared noise is -0.1; expected 0 to 1"),
         ({"overlap": 16}, "overlap by 16; expected 0 to 15"),
         ({"weights": {"identity": -1}}, "weight of identity is -1; expected 0 to 4"),
         ({"weights": {"audio": 1}}, "no condition named 'audio'; expected text, identity, landmarks, contour"),

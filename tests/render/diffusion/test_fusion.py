@@ -150,3 +150,13 @@ def test_noise_depends_on_the_frame_not_on_the_length() -> None:
     assert torch.equal(short, long[:5])
     assert not torch.equal(long[0], long[1])
     assert not torch.equal(short, torch.cat(list(noise(5, (2, 2), 4))))
+
+
+@given(st.floats(0, 1))
+def test_frames_share_so_much_of_their_noise_and_it_stays_as_strong(shared: float) -> None:
+    one, other = (x.flatten() for x in noise(2, (4, 50, 50), 3, shared))
+    covariance = torch.cov(torch.stack([one, other]))
+    assert torch.allclose(covariance.diagonal(), torch.ones(2), atol=0.06)
+    assert float(covariance[0, 1]) == pytest.approx(shared, abs=0.06)
+    if shared == 1:
+        assert torch.equal(one, other)

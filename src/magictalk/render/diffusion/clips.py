@@ -7,7 +7,7 @@ to the present motion, and those by memory-efficient temporal attention, which g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -21,6 +21,10 @@ from magictalk.render.diffusion.reference import Unmoved, folded, motion_unet, n
 
 ARCHIVED, PRESENT = "archived", "present"
 """Names of the conditions."""
+PRESENT_PARTS = r"(motion\.|places|unet\..*\.attn2\.to_[kv]\.)"
+"""Names of the weights of the present-clip reference attention and what feeds it."""
+MEMORY_PARTS = r"unet\..*\.motion_modules\."
+"""Names of the weights of the memory-efficient temporal attention."""
 Memory = dict[str, Tensor]
 """What is remembered after a clip, by the layer that does: ``[B S, d]``, S places of a picture."""
 
@@ -62,6 +66,8 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             channels, layers, heads, width, latent_channels, groups, fold, motion_num_attention_heads=heads
         )
         decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
+        for layer in cross_attentions(self.unet).values():
+            nn.init.zeros_(cast(Any, layer).to_v.weight)  # motion changes nothing to begin with
         self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
         self.motion = nn.Linear(token, width)
         self.places = nn.Parameter(torch.randn(kinds, width) / width**0.5)

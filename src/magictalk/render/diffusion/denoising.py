@@ -40,6 +40,8 @@ class Sampling:
         batch: segments that are denoised at once.
         strength: share of the steps that is taken when other frames are started from; 1 begins with pure noise.
         seed: of the noise.
+        shared: share of the noise's variance that all frames have in common, 0 to 1: the more, the less flickers what
+            nothing asks to change.
         weights: how much each of ``CONDITIONS`` counts; 1 where it is not named.
 
     Raises:
@@ -53,6 +55,7 @@ class Sampling:
     batch: int = 1
     strength: float = 1.0
     seed: int = 0
+    shared: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,6 +64,7 @@ class Sampling:
             ("guidance", self.guidance, 0, 30),
             ("batch", self.batch, 1, 1024),
             ("strength", self.strength, 0, 1),
+            ("shared noise", self.shared, 0, 1),
             *((f"weight of {name}", value, 0, 4) for name, value in self.weights.items()),
         ):
             if not low <= value <= high:
@@ -98,7 +102,57 @@ class Wanted:
     previous: Tensor | None = None
 
 
-class VideoDiffusion:
+class LatentVideo:
+    """Frames to latents and back, and the steps of the diffusion between.
+
+    Args:
+        vae: a diffusers ``AutoencoderKL``.
+        scheduler: diffusers' DDIM, which remembers no earlier step.
+    """
+
+    def __init__(self, vae: nn.Module, scheduler: Any) -> None:
+        self.vae, self.scheduler = vae.eval(), scheduler
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.vae.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks reckon in."""
+        return next(self.vae.parameters()).dtype
+
+    def latent_shape(self, side: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a frame of ``side`` pixels."""
+        config = cast(Any, self.vae).config
+        latent = side // 2 ** (len(config.block_out_channels) - 1)
+        return config.latent_channels, latent, latent
+
+    def times(self, sampling: Sampling) -> Tensor:
+        """Steps of the diffusion that are taken, the noisiest first."""
+        self.scheduler.set_timesteps(sampling.steps)
+        return cast(Tensor, self.scheduler.timesteps[sampling.steps - sampling.taken() :])
+
+    @torch.inference_mode()
+    def pictures(self, latents: Tensor) -> Iterator[Frame]:
+        """What latents ``[n, C, h, w]`` show, uint8 RGB ``[H, W, 3]``."""
+        scale = cast(Any, self.vae).config.scaling_factor
+        found = cast(Any, self.vae).decode(latents.to(self.device, self.dtype) / scale).sample
+        yield from ((found.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+    @torch.inference_mode()
+    def encode(self, frames: Iterable[Frame]) -> Iterator[Tensor]:
+        """Latents ``[n, C, h, w]`` of frames, a few at a time."""
+        scale = cast(Any, self.vae).config.scaling_factor
+        stream = iter(frames)
+        while some := list(islice(stream, DECODED)):
+            pictures = torch.from_numpy(np.stack(some)).to(self.device).permute(0, 3, 1, 2)
+            found = cast(Any, self.vae).encode((pictures / 127.5 - 1).to(self.dtype)).latent_dist.mode()
+            yield found.float().cpu() * scale
+
+
+class VideoDiffusion(LatentVideo):
     """An autoencoder, ReferenceNet and AnimateNet, put to use.
 
     Args:
@@ -109,12 +163,8 @@ class VideoDiffusion:
     """
 
     def __init__(self, vae: nn.Module, reference: ReferenceNet, animate: nn.Module, scheduler: Any) -> None:
-        self.vae, self.reference, self.animate, self.scheduler = vae.eval(), reference.eval(), animate.eval(), scheduler
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.vae.parameters()).device
+        super().__init__(vae, scheduler)
+        self.reference, self.animate = reference.eval(), animate.eval()
 
     def begin(self, store: Latents, wanted: Wanted, sampling: Sampling, frames: Iterable[Frame] | None = None) -> None:
         """Lay the beginning on the disk, unless it is there: noise, over other frames where they are given.
@@ -127,7 +177,7 @@ class VideoDiffusion:
         """
         if store.done is not None:
             return
-        fresh = noise(wanted.length, store.shape, sampling.seed)
+        fresh = noise(wanted.length, store.shape, sampling.seed, sampling.shared)
         if frames is None:
             store.keep(0, fresh)
             return
@@ -168,23 +218,6 @@ class VideoDiffusion:
         for first in range(start, length, DECODED):
             yield from self.pictures(store.read(first, min(first + DECODED, length)))
 
-    @torch.inference_mode()
-    def pictures(self, latents: Tensor) -> Iterator[Frame]:
-        """What latents ``[n, C, h, w]`` show, uint8 RGB ``[H, W, 3]``."""
-        scale = cast(Any, self.vae).config.scaling_factor
-        found = cast(Any, self.vae).decode(latents.to(self.device, self._dtype) / scale).sample
-        yield from ((found.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-
-    @torch.inference_mode()
-    def encode(self, frames: Iterable[Frame]) -> Iterator[Tensor]:
-        """Latents ``[n, C, h, w]`` of frames, a few at a time."""
-        scale = cast(Any, self.vae).config.scaling_factor
-        stream = iter(frames)
-        while some := list(islice(stream, DECODED)):
-            pictures = torch.from_numpy(np.stack(some)).to(self.device).permute(0, 3, 1, 2)
-            found = cast(Any, self.vae).encode((pictures / 127.5 - 1).to(self._dtype)).latent_dist.mode()
-            yield found.float().cpu() * scale
-
     def _step(
         self, store: Latents, segments: Segments, wanted: Wanted, sampling: Sampling, time: Tensor, batch: int
     ) -> Iterator[Tensor]:
@@ -197,7 +230,7 @@ class VideoDiffusion:
     def step(self, x: Tensor, starts: Sequence[int], wanted: Wanted, sampling: Sampling, time: Tensor) -> Tensor:
         """Segments ``[S, C, N, h, w]``, float32, that begin at frames ``starts``, a DDIM step less noisy."""
         s, n = len(x), x.shape[2]
-        z = x.to(self._dtype)
+        z = x.to(self.dtype)
         spans = [(start, start + n) for start in starts]
         text = torch.stack([wanted.text(*span) for span in spans]).to(z)
         landmarks = torch.stack([wanted.landmarks(*span) for span in spans]).to(z)
@@ -219,15 +252,6 @@ class VideoDiffusion:
             empty, asked = self.reference(_twice(z), t, texts, faces, control, w).chunk(2)
             epsilon = empty + sampling.guidance * (asked - empty)
         return cast(Tensor, self.scheduler.step(epsilon.float(), int(time), x).prev_sample)
-
-    def times(self, sampling: Sampling) -> Tensor:
-        """Steps of the diffusion that are taken, the noisiest first."""
-        self.scheduler.set_timesteps(sampling.steps)
-        return self.scheduler.timesteps[sampling.steps - sampling.taken() :]
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.vae.parameters()).dtype
 
 
 def _twice(x: Tensor) -> Tensor:

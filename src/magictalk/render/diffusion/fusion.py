@@ -151,8 +151,29 @@ class Latents:
         return self.folder / f"step-{step}.f32"
 
 
-def noise(frames: int, shape: Sequence[int], seed: int) -> Iterator[Tensor]:
-    """Gaussian noise ``[1, ...]`` for each frame: a frame's depends on the seed and its number, not on the length."""
-    for frame in range(frames):
-        own = int(np.random.SeedSequence([seed, frame]).generate_state(1)[0])
-        yield torch.randn(1, *shape, generator=torch.Generator().manual_seed(own))
+def noise(frames: int, shape: Sequence[int], seed: int, shared: float = 0.0, first: int = 0) -> Iterator[Tensor]:
+    """Gaussian noise ``[1, ...]`` for each frame: a frame's depends on the seed and its number, not on the length.
+
+    Args:
+        frames: how many.
+        shape: of one frame's latents.
+        seed: of all.
+        shared: share of the variance that all frames have in common (see :func:`mixed`).
+        first: number of the first.
+    """
+    common = _drawn(shape, [seed, 0, 1])  # no frame's: a seed sequence is the same with zeros at its end
+    for frame in range(first, first + frames):
+        yield mixed(common, _drawn(shape, [seed, frame]), shared)
+
+
+def mixed(common: Tensor, own: Tensor, shared: float) -> Tensor:
+    """``sqrt(shared) common + sqrt(1 - shared) own``: of the spread of both, whatever the share (PYoCo, section 4.1).
+
+    Frames that share noise are drawn alike, where frames of their own noise each flicker.
+    """
+    return common * shared**0.5 + own * (1 - shared) ** 0.5
+
+
+def _drawn(shape: Sequence[int], seed: Sequence[int]) -> Tensor:
+    one = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(one))

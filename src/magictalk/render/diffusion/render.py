@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -66,9 +66,7 @@ class Networks:
 
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a frame's latents."""
-        config = cast(Any, self.diffusion.vae).config
-        latent = self.side // 2 ** (len(config.block_out_channels) - 1)
-        return config.latent_channels, latent, latent
+        return self.diffusion.latent_shape(self.side)
 
 
 @dataclass(frozen=True)

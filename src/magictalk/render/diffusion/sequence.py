@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -90,9 +89,8 @@ class FrameByFrame:
             previous=as_control(before),
         )
         diffusion, sampling = self._diffusion, self._sampling
-        x = next(
-            noise(1, self._latent_shape(before), sampling.seed)
-        )  # the same for all frames: what moves is asked for
+        # the same for all frames: what moves is asked for
+        x = next(noise(1, diffusion.latent_shape(before.shape[0]), sampling.seed))
         times = diffusion.times(sampling)
         if step.beginning is not None:
             clean = torch.cat(list(diffusion.encode([step.beginning])))
@@ -101,11 +99,6 @@ class FrameByFrame:
         for time in times:
             z = diffusion.step(z, [t], wanted, sampling, time)
         return next(diffusion.pictures(z[:, :, 0]))
-
-    def _latent_shape(self, picture: Frame) -> tuple[int, int, int]:
-        config: Any = cast(Any, self._diffusion.vae).config
-        side = picture.shape[0] // 2 ** (len(config.block_out_channels) - 1)
-        return config.latent_channels, side, side
 
 
 class Frames:

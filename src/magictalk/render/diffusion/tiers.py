@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,9 @@ from magictalk import weights
 from magictalk.errors import WeightsError
 from magictalk.face.recognition import SAME_PERSON, FaceRecogniser, aligned
 from magictalk.render.diffusion.animate import AnimateNet, ControlPair
+from magictalk.render.diffusion.clip_by_clip import ClipByClip
+from magictalk.render.diffusion.clip_render import ClipNetworks
+from magictalk.render.diffusion.clips import ClipNet
 from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion
 from magictalk.render.diffusion.fusion import Segments
 from magictalk.render.diffusion.identity import Embed
@@ -41,6 +44,8 @@ SHIPPED = "nano-vae", "magic-talk-reference", "magic-talk-animate"
 """Names of the embedded tier's networks in the package."""
 PORTRAIT = "portrait-talk-identity", "portrait-talk-animate"
 """What PortraitTalk adds to them."""
+CLIPS = "mcdm-clips"
+"""MCDM's network; it shares the autoencoder."""
 DLIB_SAME, ARCFACE_SAME = 1 - SAME_PERSON**2 / 2, 0.3
 """Cosines of embeddings from which two faces are taken for one person's; dlib's lie on the unit sphere."""
 
@@ -87,13 +92,33 @@ def nano_portrait(
     return _nano(coder, still.eval(), weights.load(AnimateNet, animate))
 
 
+def nano_clips(
+    tokens: Callable[[Tensor], Tensor], network: str | Path = CLIPS, vae: str | Path = SHIPPED[0], history: bool = True
+) -> ClipNetworks:
+    """The embedded tier of MCDM.
+
+    Args:
+        tokens: motion ``[n, 58]`` to motion tokens, the encoders that the network was trained with.
+        network, vae: names in the package, or folders.
+        history: as in :class:`ClipByClip`.
+
+    Raises:
+        WeightsError: when weights are missing or do not fit.
+    """
+    _need(vae, network)
+    coder, clips = cast(nn.Module, weights.load(AutoencoderKL, vae)), weights.load(ClipNet, network)
+    for module in (coder, cast(nn.Module, clips)):
+        nn.Module.to(module, processor_dtype(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ClipNetworks(ClipByClip(coder, clips, animatediff_scheduler(), history), tokens, NANO_SIDE)
+
+
 def _need(*names: str | Path) -> None:
     for name in names:
-        if name in (*SHIPPED, *PORTRAIT) and name not in weights.names():
-            recipe = "magic_talk" if name in SHIPPED else "portrait_talk"
+        if name in (*SHIPPED, *PORTRAIT, CLIPS) and name not in weights.names():
+            recipe = "magic_talk" if name in SHIPPED else "portrait_talk" if name in PORTRAIT else "mcdm"
+            others = "" if name == CLIPS else ", or draw by public checkpoints (--weights FOLDER)"
             raise WeightsError(
-                f"the embedded tier's {name} is not in the package yet; train it (recipes/{recipe}.sh), or draw by "
-                "public checkpoints (--weights FOLDER)"
+                f"the embedded tier's {name} is not in the package yet; train it (recipes/{recipe}.sh){others}"
             )
 
 

@@ -1,0 +1,88 @@
+"""MCDM: motion by the motion-prior diffusion (3.3), frames clip by clip by latent diffusion (3.1, 3.2, 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magictalk.portrait import Portrait
+from magictalk.render.diffusion.clip_by_clip import FRAMES
+from magictalk.render.diffusion.clip_render import ClipDrawing, ClipNetworks
+from magictalk.render.diffusion.denoising import Sampling
+from magictalk.render.diffusion.memory import ALPHA
+from magictalk.render.diffusion.render import Init
+from magictalk.speech import Speech
+
+STRENGTH = 0.3
+"""Share of the denoising that warped frames go through."""
+STEPS = 15
+"""Of the embedded tier's denoising; more change little."""
+
+
+def drawing_of(
+    *, init: Init = "rig", strength: float = STRENGTH, alpha: float = ALPHA, steps: int = STEPS,
+    guidance: float = 1.0, seed: int = 0, **others: Any,
+) -> ClipDrawing:  # fmt: skip
+    """How the system draws, from what a user says.
+
+    Args:
+        init: as in :class:`ClipDrawing`.
+        strength: how much noise covers the rig's frames, 0 to 1.
+        alpha: how much of what is remembered is kept from frame to frame, 0 to 1.
+        steps: of the denoising.
+        guidance: how strictly the motion is followed; 1 is as it was learnt, and takes half the time of others.
+        seed: of the noise.
+        others: of :class:`ClipDrawing`.
+
+    Raises:
+        OptionError: when a value is out of its range.
+    """
+    sampling = Sampling(
+        steps=steps, guidance=guidance, frames=FRAMES, overlap=0, strength=strength, seed=seed, shared=1.0
+    )
+    return ClipDrawing(init=init, sampling=sampling, alpha=alpha, **others)
+
+
+def nano(network: str | Path | None = None, tokens: str | Path | None = None, history: bool = True) -> ClipNetworks:
+    """The embedded tier's networks.
+
+    Args:
+        network: a folder, not the package's.
+        tokens: a folder, not the package's.
+        history: as in :class:`ClipByClip`.
+
+    Raises:
+        WeightsError: when weights are missing.
+    """
+    from magictalk import weights
+    from magictalk.drive.motion_prior import SHIPPED, MotionTokens
+    from magictalk.render.diffusion import tiers
+
+    encoders = weights.load(MotionTokens, SHIPPED[0] if tokens is None else tokens).eval()
+    return tiers.nano_clips(encoders.encode, tiers.CLIPS if network is None else network, history=history)
+
+
+class McdmSystem:
+    """Motion by the motion prior, frames clip by clip by the embedded tier's network.
+
+    Args:
+        name: what it is asked for by.
+        init: ``"noise"`` as in the paper, or ``"rig"``.
+
+    Raises:
+        WeightsError: when weights are missing.
+    """
+
+    def __init__(self, name: str, init: Init) -> None:
+        self.name, self._init, self._networks = name, init, nano()
+
+    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames at 25 fps, uint8 RGB ``[S, S, 3]`` of the networks' side."""
+        from magictalk.animation import animate
+
+        drawing = drawing_of(init=self._init, seed=seed)
+        return animate(portrait, speech, drive="mcdm", drawing=drawing, networks=self._networks, seed=seed).frames()
