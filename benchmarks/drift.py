@@ -23,7 +23,7 @@ from rich.progress import track
 from skimage import data
 from table import Row, add_json_option, report, row
 
-from magictalk.animation import speaker
+from magictalk.drive.speakers import speaker
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.recognition import FaceRecogniser
 from magictalk.metrics.functional.identity import cosine

@@ -36,9 +36,10 @@ from rich.console import Console
 from rich.table import Table
 from table import Row, add_json_option, report, row
 
-from magictalk.animation import animate, speaker
+from magictalk.animation import animate
 from magictalk.data.dataset import Sample
 from magictalk.drive import mix
+from magictalk.drive.speakers import speaker
 from magictalk.face.landmarks import FaceTracker
 from magictalk.face.pose import Pose
 from magictalk.face.rig import Rig, point_weights

@@ -28,7 +28,7 @@ from rich.progress import track
 from skimage import data
 from table import Row, add_json_option, report, row
 
-from magictalk.animation import speaker
+from magictalk.drive.speakers import speaker
 from magictalk.errors import MagicTalkError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.person import person_mask

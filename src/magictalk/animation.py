@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magictalk.drive import mix
+from magictalk.drive.speakers import UNMOVED, Drive, Speaker, speaker
 from magictalk.errors import MagicTalkWarning, MotionError, OptionError, VideoError
 from magictalk.face.landmarks import Box
 from magictalk.motion import FPS, Motion
@@ -26,22 +27,14 @@ from magictalk.speech import Speech
 from magictalk.style import Style
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from magictalk.render.diffusion.clip_render import ClipNetworks, ClipRender
     from magictalk.render.diffusion.render import DiffusionRender, Drawing, Networks
     from magictalk.render.rig import RigRender
 
 Size = Literal["native"] | int
 """Size of the video: the picture's own, or this many pixels on its longer side."""
-Drive = Literal["emodiff", "emodiff-unrefined", "audio2bs", "variational", "mcdm"]
-"""What makes motion from speech."""
 Parts = Literal["upper", "head", "all"]
 """What a driving video gives."""
-_UNMOVED = "audio2bs", "variational", "mcdm"
-"""Drives that know neither emotions nor guidance."""
-Speaker = Callable[[Speech], Iterator[Motion]]
-"""A drive, ready to be used."""
 Generates: TypeAlias = "DiffusionRender | ClipRender"
 """What makes frames by diffusion."""
 Progress = Callable[[int, int | None], None]
@@ -212,7 +205,7 @@ class GeneratedAnimation(Animation):
     ) -> Path:
         """As :meth:`MadeVideo.save`; what is finished is kept beside the file when the job breaks off."""
         folder = Path(path).with_name(f".{Path(path).name.replace('%', '_')}.latents")
-        if not resume and folder.exists():
+        if not resume and folder.exists() and (overwrite or not Path(path).exists()):  # else it is refused below
             shutil.rmtree(folder)
         self._work = folder
         try:
@@ -307,7 +300,7 @@ def animate(
         raise OptionError("nothing to say; give a speech file or a text")
     how = _style(emotion, style, prompt, timeline)
     driven = driving is not None and driving_parts != "head"
-    if (how or guidance is not None) and (motion is not None or driven or drive in _UNMOVED):
+    if (how or guidance is not None) and (motion is not None or driven or drive in UNMOVED):
         other = "a motion file" if motion is not None else "a driving video" if driven else drive
         raise OptionError(f"emotions and guidance are EmoDiff's, and {other} was asked for; choose one")
     who = _portrait(portrait, face, face_box)
@@ -437,57 +430,6 @@ def _made(path: str | Path, drive: Callable[[], Speaker]) -> Motion:
     return Motion.concatenate(list(drive()(speech)))
 
 
-def speaker(
-    drive: Drive, style: Style | None = None, seed: int = 0, guidance: float | None = None,
-    who: Portrait | None = None, head: Motion | None = None,
-) -> Speaker:  # fmt: skip
-    """A drive by name, its networks loaded.
-
-    Args:
-        drive: its name.
-        style, seed, guidance: see :func:`animate`.
-        who: speaks; only MCDM's motion prior looks at it.
-        head: of a driving video, which leads MCDM's motion prior.
-
-    Raises:
-        MissingDependencyError: when MCDM's shall look at a person, and dlib is not installed.
-        OptionError: when there is none of that name, an option is out of range, or it has no emotions.
-        WeightsError: when its weights are missing.
-    """
-    if drive not in get_args(Drive):
-        raise OptionError(f"no drive named {drive!r}; expected {', '.join(get_args(Drive))}")
-    if drive in _UNMOVED and (style or guidance is not None):
-        raise OptionError(f"drive {drive} has no emotions and no guidance; choose emodiff")
-    if drive == "audio2bs":
-        return partial(mix.speak, seed=seed)
-    if drive == "variational":
-        from magictalk.drive.variational import VariationalDrive
-
-        return VariationalDrive.load(seed=seed)
-    if drive == "mcdm":
-        from magictalk.drive.motion_prior import MotionPriorDrive
-
-        return MotionPriorDrive.load(image=None if who is None else _seen(who), driving=head, seed=seed)
-    from magictalk.drive.emodiff import GUIDANCE, EmoDiffDrive
-
-    made = EmoDiffDrive.load(
-        style, refine=drive == "emodiff", seed=seed, guidance=GUIDANCE if guidance is None else guidance
-    )
-    if style is None:
-        return made
-    return partial(_as_lively, made, lips=style.lips, head=style.head)
-
-
-def _seen(who: Portrait) -> Tensor:
-    """What the motion prior is told of a person: dlib's embedding."""
-    import torch
-
-    from magictalk.face.recognition import FaceRecogniser
-
-    embedding = torch.from_numpy(FaceRecogniser()(who.image, who.landmarks))
-    return torch.nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
-
-
 def _led(
     drive: Drive, how: Style | None, seed: int, guidance: float | None, who: Portrait, head: Motion, heard: Speech
 ) -> Callable[[], Iterator[Motion]]:
@@ -508,11 +450,6 @@ def _tell_of_the_end(driving: Motion, heard: Speech | None) -> None:
         MagicTalkWarning,
         stacklevel=3,
     )
-
-
-def _as_lively(drive: Speaker, speech: Speech, lips: float, head: float) -> Iterator[Motion]:
-    for motion in drive(speech):
-        yield motion.scale(lips=lips, head=head)
 
 
 def _style(

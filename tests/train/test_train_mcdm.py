@@ -77,7 +77,11 @@ def videos(
     table = tmp_path_factory.mktemp("captions") / "captions.csv"
     rng = np.random.default_rng(0)
     clips = [
-        replace(oval_clip(i, frames=LENGTH), motion=rng.normal(0, 0.2, (LENGTH, 58)).astype(np.float32))
+        replace(
+            oval_clip(i, frames=LENGTH),
+            motion=rng.normal(0, 0.2, (LENGTH, 58)).astype(np.float32),
+            heard=rng.normal(0, 1, (LENGTH, 320)).astype(np.float32),
+        )
         for i in range(3)
     ]
     return Videos(clips, vae, reader, nobody, table, settings.shared)
@@ -111,15 +115,24 @@ def test_the_archive_begins_with_the_portrait(videos: Videos, tokens: MotionToke
     drawn = [Clips(videos, tokens).draw(1, 1, np.random.default_rng(s), varied=False)[0] for s in range(60)]
     held = [torch.equal(b.archive[0, 0], b.reference[0]) for b in drawn]
     assert 0.3 < np.mean(held) < 0.9  # frames 0 to 15 of 40, and equal pictures
-    alone = [Clips(videos, tokens, "archived").draw(1, 1, np.random.default_rng(s), varied=False)[0] for s in range(20)]
-    assert all(torch.equal(b.archive[0, 0], b.reference[0]) for b in alone)
+    for without in ("archived", "vae"):
+        alone = [Clips(videos, tokens, without).draw(1, 1, np.random.default_rng(s), False)[0] for s in range(20)]
+        assert all(torch.equal(b.archive[0, 0], b.reference[0]) for b in alone)
 
 
 def test_now_and_then_nothing_is_said_of_the_motion(videos: Videos, tokens: MotionTokens) -> None:
     batch, _ = Clips(videos, tokens).draw(200, 1, np.random.default_rng(0))
     assert float((batch.motion == 0).all(-1).all(-1).float().mean()) == pytest.approx(mcdm.UNLED, abs=0.06)
-    silent, _ = Clips(videos, tokens, "present").draw(3, FRAMES, np.random.default_rng(0), varied=False)
-    assert not silent.motion.any()
+
+
+def test_in_place_of_motion_sound_is_heard(videos: Videos, tokens: MotionTokens) -> None:
+    rows = torch.arange(40.0)[:, None].expand(-1, 320)
+    windows = mcdm.windows_of(rows)
+    assert windows.shape == (40, 6, 320) and windows[3, :, 0].tolist() == [3, 4, 5, 6, 7, 8]
+    assert windows[38, :, 7].tolist() == [38, 39, 39, 39, 39, 39]
+    batch, _ = Clips(videos, tokens, "present").draw(3, FRAMES, np.random.default_rng(0), varied=False)
+    assert batch.motion.shape == (3, FRAMES, 6, 320)
+    assert torch.equal(batch.motion[:, 0, 1], batch.motion[:, 1, 0])
 
 
 def test_heads_are_told_from_where_they_are_in_the_portrait() -> None:

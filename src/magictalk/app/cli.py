@@ -20,7 +20,8 @@ from magictalk.app.output import whole
 from magictalk.errors import MagicTalkError, MagicTalkWarning, OptionError
 
 if TYPE_CHECKING:
-    from magictalk.animation import Animation, Drive, Size
+    from magictalk.animation import Animation, Size
+    from magictalk.drive.speakers import Drive
     from magictalk.render.diffusion.render import Drawing, Networks
 
 app = typer.Typer(

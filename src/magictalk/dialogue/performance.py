@@ -28,7 +28,8 @@ from magictalk.portrait import Portrait
 from magictalk.style import Style
 
 if TYPE_CHECKING:
-    from magictalk.animation import Animation, Drive
+    from magictalk.animation import Animation
+    from magictalk.drive.speakers import Drive
     from magictalk.speech import Speech
 
 HEIGHT = 512

@@ -25,6 +25,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from magictalk import weights
+from magictalk.audio.fronts import LogMelFront
 from magictalk.drive.motion_prior import MotionTokens
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.render.diffusion.clip_by_clip import FRAMES
@@ -36,8 +37,12 @@ from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.magic_talk import NANO, Shown, Videos, gathered, noise_for, sheet_of
 from magictalk.train.magic_talk import Settings as Shared
 
-ABLATIONS = "archived", "present", "memory"
-"""What a run can be without: frames before in the archive, motion tokens, memory and temporal attention (table 4)."""
+ABLATIONS = "archived", "present", "memory", "alignment", "vae"
+"""What a run can be without: frames before in the archive; motion tokens, in whose place sound is heard; what is
+remembered, with others' temporal attention in its place (table 4); frame-aligned attention, with a Q-Former in its
+place; the autoencoder's view of the portrait, with a UNet's in its place and no archive (table 5, B1 and B2)."""
+AHEAD = 5
+"""Frames of sound beyond its own that a frame hears where no motion tokens lead it."""
 NANO_CLIPS: dict[str, Any] = {**NANO, "velocity": True, "patch": 2}
 """Settings of the nano network; a frame's latents are the paper's m = 256 tokens."""
 AT_FIRST = 0.3
@@ -104,7 +109,7 @@ class Batch(NamedTuple):
         latents: ``[B, C, N, h, w]``.
         reference: the portrait's ``[B, C, h, w]``.
         archive: frames before ``[B, N, C, h, w]``; frame i of the clip looks at the i-th.
-        motion: tokens ``[B, N, 3, W]``.
+        motion: tokens ``[B, N, 3, W]``; of sound ``[B, N, 1 + AHEAD, 320]`` in their place.
         weight: how much each latent counts ``[B, 1, N, h, w]``, 1 in the mean.
     """
 
@@ -130,6 +135,7 @@ class Clips:
 
     def __init__(self, videos: Videos, tokens: MotionTokens, without: str | None = None) -> None:
         self.videos, self._tokens, self._without = videos, tokens.eval(), without
+        self._history = without not in ("archived", "vae")
 
     def draw(self, count: int, frames: int, rng: np.random.Generator, varied: bool = True) -> tuple[Batch, Batch]:
         """So many clips, and the clips before them, which begin ``FRAMES`` earlier; not varied: as they are."""
@@ -156,17 +162,17 @@ class Clips:
         at, before = here.clip(0, last), here - FRAMES
         portrait = shown.latents[reference].float()
         archive = shown.latents[before.clip(0, last)].float()
-        first = self._without == "archived" or (varied and rng.random() < AT_FIRST)
+        first = not self._history or (varied and rng.random() < AT_FIRST)
         archive[torch.from_numpy(before < 0) | first] = portrait
         if varied:
             strength = ARCHIVE_NOISE * float(rng.random())
             archive = archive + strength * torch.from_numpy(rng.standard_normal(tuple(archive.shape), np.float32))
-        motion = self._said(shown, at, reference)
+        motion = self._heard(shown, at) if self._without == "present" else self._said(shown, at, reference)
         return Batch(
             shown.latents[at].float().transpose(0, 1),
             portrait,
             archive,
-            motion if led and self._without != "present" else torch.zeros_like(motion),
+            motion if led else torch.zeros_like(motion),
             shown.weight[at][None],
         )
 
@@ -174,6 +180,17 @@ class Clips:
     def _said(self, shown: Shown, at: NDArray[np.int64], reference: int) -> Tensor:
         assert shown.clip.motion is not None
         return self._tokens.encode(torch.from_numpy(since(shown.clip.motion[at], shown.clip.motion[reference]))).clone()
+
+    @staticmethod
+    def _heard(shown: Shown, at: NDArray[np.int64]) -> Tensor:
+        assert shown.clip.heard is not None
+        return windows_of(torch.from_numpy(shown.clip.heard))[torch.from_numpy(at)]
+
+
+def windows_of(rows: Tensor) -> Tensor:
+    """Each frame's row of ``[T, features]`` and those ahead of it, ``[T, 1 + AHEAD, features]``; the last one holds."""
+    held = torch.cat([rows, rows[-1:].expand(AHEAD, -1)])
+    return held.unfold(0, 1 + AHEAD, 1).mT
 
 
 def since(motion: NDArray[np.float32], portrait: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -219,7 +236,12 @@ class Remembering(nn.Module):
 def network_of(settings: Settings, reference: ReferenceNet) -> ClipNet:
     """The network, begun with what MAGIC-Talk's UNet knows of pictures."""
     torch.manual_seed(settings.shared.seed)
-    network = cast(ClipNet, ClipNet(**settings.network, memory=settings.without != "memory"))
+    differing: dict[str, Any] = {"memory": settings.without != "memory"}
+    if settings.without == "present":
+        differing |= {"token": LogMelFront().width, "kinds": 1 + AHEAD}
+    if settings.without in ("alignment", "vae"):
+        differing["archived"] = "q-former" if settings.without == "alignment" else "unet"
+    network = cast(ClipNet, ClipNet(**settings.network | differing))
     network.take(reference.state_dict())
     return network
 

@@ -20,6 +20,7 @@ from magictalk.face.person import PersonSegmenter
 from magictalk.render.diffusion.caption import smile_of
 from magictalk.train.lips import kind_of
 from magictalk.train.sequences import around_mean, centre_gaze
+from magictalk.train.variational import hear
 
 LICENCES = "open", "noncommercial"
 """Classes of licence whose pixels may be learnt."""
@@ -43,6 +44,7 @@ class Clip:
         smile: 0..1, the mean over the clip.
         heads: uint8 ``[T, S, S]``, outlines of the head in each frame, 0 or 255, where they were asked for.
         motion: float32 ``[T, 58]``, coefficients, then the head relative to its mean in the clip, where it is known.
+        heard: float32 ``[T, 320]``, the log-mel front's rows, where they are known.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Clip:
     smile: float = 0.0
     heads: NDArray[np.uint8] | None = None
     motion: NDArray[np.float32] | None = None
+    heard: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -80,6 +83,7 @@ def clip_of(sample: Sample, side: int, heads: bool = False) -> Clip:
         smile_of(sample.motion.coefficients),
         _heads(frames, meshes) if heads else None,
         np.concatenate([centre_gaze(sample.motion.coefficients, sample.seen), head], 1).astype(np.float32),
+        hear("log-mel", sample.samples, len(sample)).astype(np.float32),
     )
 
 

@@ -48,7 +48,7 @@ def stranger(
     here, side = slice(first, first + length), clip.frames.shape[1]
     frames, points, person, contour = clip.frames[here], clip.points[here], person[here], clip.contour
     heads = None if clip.heads is None else clip.heads[here]
-    motion = None if clip.motion is None else clip.motion[here]
+    motion, heard = (None if part is None else part[here] for part in (clip.motion, clip.heard))
     if rng.random() < 0.5:
         frames, person, contour = frames[:, :, ::-1], person[:, :, ::-1], contour[:, ::-1]
         heads = None if heads is None else heads[:, :, ::-1]
@@ -64,7 +64,7 @@ def stranger(
     heads = None if heads is None else np.stack([bent(head, field) for head in heads])
     made = replace(
         clip, frames=pictures, points=meshes, seen=seen, contour=bent(contour, field), face=face, heads=heads,
-        motion=motion,
+        motion=motion, heard=heard,
     )  # fmt: skip
     return made, np.stack([bent(mask, field) for mask in person])
 

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 import magictalk
 from magictalk import Motion, Portrait, Speech
 from magictalk.animation import GeneratedAnimation
-from magictalk.errors import OptionError
+from magictalk.errors import OptionError, VideoError
 from magictalk.motion import ARKIT
 from magictalk.render.diffusion.attention import cross_attentions
 from magictalk.render.diffusion.clip_by_clip import ClipByClip
@@ -127,6 +127,19 @@ def test_it_is_saved_as_a_video(portrait: Portrait, networks: ClipNetworks, tmp_
     assert isinstance(made, GeneratedAnimation)
     path = made.save(tmp_path / "a.mp4")
     assert len(list(read_frames(path))) == 25 and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_what_is_kept_outlives_a_refusal(portrait: Portrait, networks: ClipNetworks, tmp_path: Path) -> None:
+    made = magictalk.animate(portrait, motion=motion(5), drawing=ClipDrawing(sampling=SHORT), networks=networks)
+    (tmp_path / "a.mp4").write_bytes(b"mine")
+    kept = tmp_path / ".a.mp4.latents" / "frame"
+    kept.parent.mkdir()
+    kept.touch()
+    with pytest.raises(VideoError, match="exists"):
+        made.save(tmp_path / "a.mp4")
+    assert kept.is_file() and (tmp_path / "a.mp4").read_bytes() == b"mine"
+    made.save(tmp_path / "a.mp4", overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(

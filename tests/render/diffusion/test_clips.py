@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from magictalk.render.diffusion.attention import ObservedAttention, cross_attentions
-from magictalk.render.diffusion.clips import ClipNet, MemoryLayer
+from magictalk.render.diffusion.clips import ClipNet, MemoryLayer, PlainLayer
 from magictalk.render.diffusion.memory import ALPHA
 from magictalk.render.diffusion.reference import ReferenceNet
 
@@ -100,13 +100,34 @@ def test_what_is_remembered_counts_in_the_next_clip(network: ClipNet, given: dic
 
 
 def test_ablations_lack_what_they_say(given: dict[str, torch.Tensor]) -> None:
+    other = given["archive"].flip(-1)
+    for archived, reads in (("none", False), ("unet", False), ("q-former", True), ("aligned", True)):
+        torch.manual_seed(0)
+        made = ClipNet(**TINY, token=5, archived=archived, queries=4, patch=2, features=32).eval()
+        for layer in cross_attentions(made.unet).values():
+            for name in layer.processor.to_v:  # type: ignore[union-attr]
+                torch.nn.init.normal_(layer.processor.to_v[name].weight, std=1.0)  # type: ignore[union-attr]
+        assert torch.equal(noise(made, given), noise(made, given, archive=other)) != reads, archived
+        turned = noise(made, given, reference=given["reference"].flip(-1))
+        assert torch.equal(noise(made, given), turned) == (archived == "none"), archived
+
+
+def test_plain_temporal_attention_knows_frames_and_remembers_nothing(given: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
-    alone = ClipNet(**TINY, token=5, archived=False, features=32).eval()
-    assert torch.equal(noise(alone, given), noise(alone, given, archive=given["archive"].flip(-1)))
-    forgetful = ClipNet(**TINY, token=5, memory=False, patch=2).eval()
-    assert not dict(forgetful.memory_layers())
+    plain = led(ClipNet(**TINY, token=5, memory=False, patch=2).eval())
+    assert not dict(plain.memory_layers())
     with torch.inference_mode():
-        assert forgetful(**given, timestep=3)[1] == {}
+        assert plain(**given, timestep=3)[1] == {}
+    other = given["motion"].clone()
+    other[:, 2] += 1
+    before = noise(plain, given)
+    differs = (noise(plain, given, motion=other) - before).abs().amax((0, 1, 3, 4)) > 1e-5
+    assert differs.tolist() == [False, False, True, False]  # it begins by changing nothing
+    for module in plain.unet.modules():
+        if isinstance(module, PlainLayer):
+            torch.nn.init.normal_(module.attention.to_out[0].weight, std=0.3)  # type: ignore[index,union-attr]
+    differs = (noise(plain, given, motion=other) - noise(plain, given)).abs().amax((0, 1, 3, 4)) > 1e-5
+    assert differs.all()
 
 
 def test_it_begins_with_what_reference_net_knows(given: dict[str, torch.Tensor]) -> None:

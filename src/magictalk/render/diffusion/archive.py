@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
+from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 
@@ -16,13 +17,16 @@ class ArchivedClip(nn.Module):
         patch: sides, in latents, of what becomes one token; the paper's m = 256 a frame are 64 x 64 latents by 4.
         width: d of the tokens.
         queries: n of the learnable queries.
+        aligned: False has a Q-Former in frame-aligned attention's place (the paper's table 5, B1).
     """
 
-    def __init__(self, latent_channels: int = 4, patch: int = 4, width: int = 768, queries: int = 16) -> None:
+    def __init__(
+        self, latent_channels: int = 4, patch: int = 4, width: int = 768, queries: int = 16, aligned: bool = True
+    ) -> None:
         super().__init__()
         self.reference = _Patchify(latent_channels, width, patch)
         self.archive = _Patchify(latent_channels, width, patch)
-        self.attention = FrameAlignedAttention(width, queries)
+        self.attention = FrameAlignedAttention(width, queries) if aligned else QFormer(width, queries)
 
     def forward(self, reference: Tensor, archive: Tensor) -> Tensor:
         """``F_ac [B, a, n, d]``.
@@ -61,6 +65,57 @@ class FrameAlignedAttention(nn.Module):
         v = self.to_v(archive)  # V_i = F_a_i W_V (1)
         q = self.queries.expand(*v.shape[:2], -1, -1)
         return nn.functional.scaled_dot_product_attention(q, k.expand(-1, v.shape[1], -1, -1), v)  # (2)
+
+
+class QFormer(nn.Module):
+    """Learnable queries that read reference and archived frame alike (BLIP-2; the paper's table 5, B1).
+
+    Args:
+        width: d.
+        queries: n.
+        layers: each self-attention of the queries, attention to what they read, and two linear layers.
+        heads: of the attentions.
+    """
+
+    def __init__(self, width: int, queries: int, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(queries, width) / width**0.5)
+        block = nn.TransformerDecoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerDecoder(block, layers)
+
+    def forward(self, reference: Tensor, archive: Tensor) -> Tensor:
+        """``F_ac [B, a, n, d]``; arguments as of :class:`FrameAlignedAttention`."""
+        batch, frames = archive.shape[:2]
+        read = torch.cat([reference[:, None].expand(-1, frames, -1, -1), archive], 2).flatten(0, 1)
+        found = self.blocks(self.queries.expand(len(read), -1, -1), read)
+        return cast(Tensor, found).unflatten(0, (batch, frames))
+
+
+class ReferenceUNet(nn.Module):
+    """A UNet that reads the reference; archived frames are not looked at (Hu 2024; the paper's table 5, B2).
+
+    Args:
+        latent_channels: of the autoencoder.
+        channels: of each level.
+        groups: of the normalisations.
+        width: d of the tokens.
+        queries: n, a square number: so many places of what the UNet says become tokens.
+    """
+
+    def __init__(self, latent_channels: int, channels: tuple[int, ...], groups: int, width: int, queries: int) -> None:
+        super().__init__()
+        self.side = round(queries**0.5)
+        self.unet: Any = cast(Any, UNet2DModel)(
+            in_channels=latent_channels, out_channels=width, block_out_channels=channels, layers_per_block=1,
+            norm_num_groups=groups, down_block_types=("DownBlock2D",) * len(channels),
+            up_block_types=("UpBlock2D",) * len(channels), add_attention=False,
+        )  # fmt: skip
+
+    def forward(self, reference: Tensor, archive: Tensor) -> Tensor:
+        """Tokens ``[B, a, n, d]``, the same for each frame; arguments as of :class:`ArchivedClip`."""
+        found = cast(Tensor, self.unet(reference, 0, return_dict=False)[0])
+        tokens = nn.functional.adaptive_avg_pool2d(found, self.side).flatten(2).mT
+        return tokens[:, None].expand(-1, archive.shape[1], -1, -1)
 
 
 class _Patchify(nn.Module):

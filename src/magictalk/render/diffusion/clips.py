@@ -7,14 +7,16 @@ to the present motion, and those by memory-efficient temporal attention, which g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from torch import Tensor, nn
 
-from magictalk.render.diffusion.archive import ArchivedClip
+from magictalk.render.diffusion.archive import ArchivedClip, ReferenceUNet
 from magictalk.render.diffusion.attention import ObservedAttention, cross_attentions, decouple
 from magictalk.render.diffusion.memory import ALPHA, MemoryTemporalAttention, MotionMemory
 from magictalk.render.diffusion.reference import Unmoved, folded, motion_unet, noise_of, unfolded
@@ -25,6 +27,8 @@ PRESENT_PARTS = r"(motion\.|places|unet\..*\.attn2\.to_[kv]\.)"
 """Names of the weights of the present-clip reference attention and what feeds it."""
 MEMORY_PARTS = r"unet\..*\.motion_modules\."
 """Names of the weights of the memory-efficient temporal attention."""
+Archived = Literal["aligned", "q-former", "unet", "none"]
+"""How the archived clip is read."""
 Memory = dict[str, Tensor]
 """What is remembered after a clip, by the layer that does: ``[B S, d]``, S places of a picture."""
 
@@ -38,8 +42,9 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         queries: n of the archived clip's tokens a frame.
         patch: sides, in latents, of what becomes one token of a picture.
         features: random features of the temporal attention.
-        archived: False leaves the archived clip out (the paper's table 4).
-        memory: False leaves memory and temporal attention out (table 4).
+        archived: ``"aligned"`` as in the paper; ``"q-former"`` and ``"unet"`` are its variants (table 5), ``"none"``
+            leaves the archived clip out.
+        memory: False has the temporal attention of others in the memory-efficient one's place (table 4).
     """
 
     @register_to_config
@@ -58,24 +63,33 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         queries: int = 16,
         patch: int = 4,
         features: int = 128,
-        archived: bool = True,
+        archived: Archived = "aligned",
         memory: bool = True,
     ) -> None:
         super().__init__()
         self.unet = motion_unet(
             channels, layers, heads, width, latent_channels, groups, fold, motion_num_attention_heads=heads
         )
-        decouple(self.unet, PRESENT, {ARCHIVED: width} if archived else {}, kind=ObservedAttention)
+        observed = {} if archived == "none" else {ARCHIVED: width}
+        decouple(self.unet, PRESENT, observed, kind=ObservedAttention)
         for layer in cross_attentions(self.unet).values():
             nn.init.zeros_(cast(Any, layer).to_v.weight)  # motion changes nothing to begin with
-        self.archive = ArchivedClip(latent_channels, patch, width, queries) if archived else None
+        self.archive: nn.Module | None = None
+        if archived == "unet":
+            self.archive = ReferenceUNet(latent_channels, channels, groups, width, queries)
+        elif archived != "none":
+            self.archive = ArchivedClip(latent_channels, patch, width, queries, aligned=archived == "aligned")
         self.motion = nn.Linear(token, width)
         self.places = nn.Parameter(torch.randn(kinds, width) / width**0.5)
         for block in self.unet.modules():
             if hasattr(block, "motion_modules"):
                 attentions = getattr(block, "attentions", None)
                 block.motion_modules = nn.ModuleList(
-                    MemoryLayer(attentions[i], heads, features) if memory and attentions is not None else Unmoved()
+                    Unmoved()
+                    if attentions is None
+                    else MemoryLayer(attentions[i], heads, features)
+                    if memory
+                    else PlainLayer(attentions[i], heads)
                     for i in range(len(cast(nn.ModuleList, block.motion_modules)))
                 )
 
@@ -137,35 +151,75 @@ def _of_its_own(name: str) -> bool:
     return ".processor." in name or ".attn2.to_k." in name or ".attn2.to_v." in name or ".motion_modules." in name
 
 
-class MemoryLayer(nn.Module):
-    """In a motion block's place: memory-efficient temporal attention after a transformer block (section 3.4).
+class TemporalLayer(nn.Module):
+    """In a motion block's place: attention along time after a transformer block.
 
     Args:
         attention: of the block, whose reference attentions are gone on with.
-        heads: of the temporal attention.
-        features: of FAVOR+.
     """
 
-    def __init__(self, attention: nn.Module, heads: int, features: int) -> None:
+    def __init__(self, attention: nn.Module) -> None:
         super().__init__()
         (layer,) = cross_attentions(attention).values()
         self._observed = [cast(ObservedAttention, layer.processor)]  # in a list: it is the block's, not this layer's
-        width = layer.inner_dim
-        self.before_present, self.before_memory = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = MemoryTemporalAttention(width, heads, features)
-        nn.init.zeros_(self.attention.to_out.weight)  # it changes nothing to begin with
-        nn.init.zeros_(self.attention.to_out.bias)
-        self.memory = MotionMemory()
+        self.width = layer.inner_dim
 
     def forward(self, hidden_states: Tensor, num_frames: int) -> Tensor:
         """Features ``[B N, C, h, w]`` of ``N`` frames; the names are those that diffusers calls motion blocks with."""
         side = hidden_states.shape[-2:]
         found = self._observed[0].found
         present = _along_time(found[PRESENT], num_frames)
-        memory = self.memory(_along_time(found.get(ARCHIVED, found[PRESENT]), num_frames))
-        made = self.attention(self.before_present(present), self.before_memory(memory))
+        made = self.along_time(_along_time(found[ARCHIVED], num_frames) if ARCHIVED in found else present, present)
         places = side[0] * side[1]
         return hidden_states + made.unflatten(0, (-1, places)).permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, side)
+
+    def along_time(self, archived: Tensor, present: Tensor) -> Tensor:
+        """What is added to each frame ``[B S, N, C]``, of what both reference attentions gave, alike in shape."""
+        raise NotImplementedError
+
+
+class MemoryLayer(TemporalLayer):
+    """Memory-efficient temporal attention (section 3.4).
+
+    Args:
+        attention: of the block.
+        heads: of the temporal attention.
+        features: of FAVOR+.
+    """
+
+    def __init__(self, attention: nn.Module, heads: int, features: int) -> None:
+        super().__init__(attention)
+        self.before_present, self.before_memory = nn.LayerNorm(self.width), nn.LayerNorm(self.width)
+        self.attention = MemoryTemporalAttention(self.width, heads, features)
+        nn.init.zeros_(self.attention.to_out.weight)  # it changes nothing to begin with
+        nn.init.zeros_(self.attention.to_out.bias)
+        self.memory = MotionMemory()
+
+    def along_time(self, archived: Tensor, present: Tensor) -> Tensor:
+        """The memory is updated on the way."""
+        return cast(Tensor, self.attention(self.before_present(present), self.before_memory(self.memory(archived))))
+
+
+class PlainLayer(TemporalLayer):
+    """What others do: attention of the frames to one another, on the sum of both (table 4, without MTA).
+
+    Args:
+        attention: of the block.
+        heads: of the temporal attention.
+    """
+
+    def __init__(self, attention: nn.Module, heads: int) -> None:
+        super().__init__(attention)
+        self.before = nn.LayerNorm(self.width)
+        self.places = SinusoidalPositionalEmbedding(self.width)
+        self.attention = Attention(self.width, heads=heads, dim_head=self.width // heads)
+        out = cast(nn.Linear, self.attention.to_out[0])
+        nn.init.zeros_(out.weight)  # it changes nothing to begin with
+        nn.init.zeros_(out.bias)
+
+    def along_time(self, archived: Tensor, present: Tensor) -> Tensor:
+        """Nothing is remembered."""
+        return cast(Tensor, self.attention(self.places(self.before(archived + present))))
 
 
 def _along_time(features: Tensor, frames: int) -> Tensor:

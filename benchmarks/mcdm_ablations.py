@@ -1,0 +1,137 @@
+"""The ablations of MCDM's tables 4 and 5 and of its figure 7 at the embedded tier's size: equally trained networks.
+
+    python benchmarks/mcdm_ablations.py --data out/dataset --tokens out/motion-prior/weights/tokens
+        --work out/mcdm-ablations [--steps 2000] [--split test] [--json FILE]
+
+Each network (whole; without the archived clip; sound in place of the present clip's motion tokens; others' temporal
+attention in place of the memory-efficient one; a Q-Former in place of frame-aligned attention; a UNet that reads the
+portrait in place of the autoencoder's latents) is trained by ``magictalk.train.mcdm`` for so many steps in all, unless
+its weights are there. Then the first 48 frames, three clips, of each clip of the split whose pixels may be shown are
+generated from noise, given the first frame and the real motion (or the sound), and judged against the real frames. The
+whole network is judged for each alpha of figure 7 too. Means over clips with bootstrap intervals: at this size an order
+can be noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from judge import Judge, rows_of
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from table import Row, add_json_option, report
+from torch import Tensor, nn
+
+from magictalk import weights
+from magictalk.drive.motion_prior import MotionTokens
+from magictalk.render.diffusion.clip_by_clip import FRAMES, ClipByClip
+from magictalk.render.diffusion.clips import ClipNet
+from magictalk.render.diffusion.denoising import Sampling
+from magictalk.render.diffusion.memory import ALPHA
+from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.schedule import animatediff_scheduler
+from magictalk.render.diffusion.tiers import SHIPPED
+from magictalk.train.magic_talk import Videos, gathered
+from magictalk.train.mcdm import Clips, network_of, run, settings_for, since, windows_of
+from magictalk.train.pictures import Clip, gather
+
+VARIANTS = {
+    "whole": None,
+    "without archived clip": "archived",
+    "without present clip": "present",
+    "without memory attention": "memory",
+    "Q-Former (B1)": "alignment",
+    "Reference UNet (B2)": "vae",
+}
+"""Names of the rows, and what ``--without`` is told."""
+ALPHAS = 0.1, 0.3, 0.5, 0.7, 0.9
+SIDE, CLIPS = 128, 3
+
+
+class Trainer:
+    """Trains variants, unless their weights are there; all learn from the same videos."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.vae = cast(nn.Module, weights.load(AutoencoderKL, SHIPPED[0]))
+        self.tokens = weights.load(MotionTokens, options.tokens)
+        self._videos: tuple[Videos, Videos] | None = None
+
+    def __call__(self, variant: str) -> ClipNet:
+        """A variant's network."""
+        options, without = self._options, VARIANTS[variant]
+        work = Path(options.work / (without or "whole"))
+        if not (work / "weights").is_dir():
+            settings = settings_for(options.steps, without, seed=options.seed)
+            self._videos = self._videos or gathered(
+                options.data, self.vae, options.work / "captions.csv", settings.shared
+            )
+            taught, rest = (Clips(of, self.tokens, without) for of in self._videos)
+            network = network_of(settings, weights.load(ReferenceNet, SHIPPED[1]))
+            made = run(settings, network, taught, rest, self.vae, work,
+                       lambda line: print(f"{variant}: {line}", flush=True))  # fmt: skip
+            made.half().save_pretrained(work / "weights")  # type: ignore[attr-defined]
+        return weights.load(ClipNet, work / "weights")
+
+
+class Generator:
+    """A variant, put to use on clips."""
+
+    def __init__(self, trained: Trainer, network: ClipNet, without: str | None) -> None:
+        self._tokens, self._without = trained.tokens.eval(), without
+        self._video = ClipByClip(
+            trained.vae, network, animatediff_scheduler(), history=without not in ("archived", "vae")
+        )
+
+    def _lead(self, clip: Clip) -> Tensor:
+        """What leads each frame: its motion from the first frame on, or what is heard."""
+        assert clip.motion is not None and clip.heard is not None
+        if self._without == "present":
+            return windows_of(torch.from_numpy(clip.heard))
+        with torch.inference_mode():
+            return self._tokens.encode(torch.from_numpy(since(clip.motion, clip.motion[0])))
+
+    def __call__(self, clip: Clip, steps: int, alpha: float) -> list[NDArray[np.uint8]]:
+        """The clip's first frames, generated."""
+        reference = next(self._video.encode(clip.frames[:1]))[0]
+        carried, lead = self._video.begin(reference), self._lead(clip)[: CLIPS * FRAMES]
+        sampling, made = Sampling(steps=steps, guidance=1.0, shared=1.0), list[NDArray[np.uint8]]()
+        for first in range(0, len(lead), FRAMES):
+            latents, carried = self._video.clip(carried, reference, lead[first : first + FRAMES], sampling, alpha)
+            made += self._video.pictures(latents)
+        return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2000, help="of training, both stages together")
+    parser.add_argument("--denoising", type=int, default=10)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    add_json_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    clips = gather(options.data, SIDE, options.split)
+    judge, rows, trained = Judge(), list[Row](), Trainer(options)
+    for variant in options.only:
+        generator = Generator(trained, trained(variant), VARIANTS[variant])
+        for alpha in ALPHAS if variant == "whole" else (ALPHA,):
+            name = variant if alpha == ALPHA else f"{variant}, alpha {alpha:g}"
+            bar = track(clips, name, console=Console(stderr=True))
+            rows += rows_of(name, [judge(generator(clip, options.denoising, alpha), clip) for clip in bar])
+    report("MCDM's ablations, embedded tier", rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
