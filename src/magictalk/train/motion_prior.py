@@ -53,7 +53,7 @@ class Settings:
     tokens: dict[str, Any] = field(default_factory=dict)
     prior: dict[str, Any] = field(default_factory=dict)
     encoding: Schedule = field(default_factory=lambda: Schedule(1500, 2e-3, 100, every=500, precision="no"))
-    denoising: Schedule = field(default_factory=lambda: Schedule(3000, 1e-3, every=500))
+    denoising: Schedule = field(default_factory=lambda: Schedule(3000, 1e-3, every=500, precision="no"))
 
 
 @dataclass(frozen=True)
