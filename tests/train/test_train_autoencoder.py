@@ -128,8 +128,11 @@ class _Sample(SimpleNamespace):
             key=key, record=SimpleNamespace(licence=licence, identity=identity, split="train"), contour=edges,
             frames=lambda: iter([picture] * 3), landmarks=np.full((3, 478, 3), 32, np.float32),
             seen=np.ones(3, bool), embedding=np.zeros(128, np.float32),
-            motion=Motion.zeros(3),
+            motion=Motion.zeros(3), samples=np.zeros(1920, np.float32),
         )  # fmt: skip
+
+    def __len__(self) -> int:
+        return 3
 
 
 def test_clips_are_made_small() -> None:
@@ -137,6 +140,8 @@ def test_clips_are_made_small() -> None:
     assert clip.frames.shape == (3, 16, 16, 3) and clip.frames[0, 0].tolist() == [[0] * 3] * 8 + [[200] * 3] * 8
     assert clip.points.shape == (3, 478, 2) and (clip.points == 8).all()
     assert (clip.contour[:, 8] > 0).all() and not clip.contour[:, :8].any()
+    assert clip.motion is not None and clip.motion.shape == (3, 58) and not clip.motion.any()
+    assert clip.heard is not None and clip.heard.shape == (3, 320)
 
 
 def test_only_permitted_pixels_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
