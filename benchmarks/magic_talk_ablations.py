@@ -26,11 +26,12 @@ from rich.progress import track
 from table import Row, add_json_option, report
 
 from magictalk import weights
+from magictalk.face.recognition import as_identity
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.caption import caption_of
 from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import FRAMES, Latents
-from magictalk.render.diffusion.reference import ReferenceNet, as_identity
+from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.systems.magic_talk import SHARED

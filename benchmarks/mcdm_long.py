@@ -25,6 +25,7 @@ from rich.progress import track
 from skimage import data
 from table import Row, add_json_option, report, row
 
+from magictalk.animation import clip_networks
 from magictalk.drive.speakers import speaker
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.recognition import FaceRecogniser
@@ -143,7 +144,7 @@ def main() -> None:
     costs, lines = {}, []
     for name, history in (("with the archived clip", True), ("without", False)):
         drawing = mcdm.drawing_of(init=options.init, steps=options.steps)
-        render = ClipRender(portrait, drawing, mcdm.nano(*own, history=history))
+        render = ClipRender(portrait, drawing, clip_networks(*own, history=history))
         found, shown, costs[name] = watched(name, render, options.frames, options.drive)
         rows += found
         lines.append(np.hstack([cv2.resize(f, (TILE, TILE), interpolation=cv2.INTER_CUBIC) for f in shown]))

@@ -30,13 +30,13 @@ from table import Row, add_json_option, report
 from torch import Tensor, nn
 
 from magictalk import weights
-from magictalk.face.recognition import FaceRecogniser
+from magictalk.face.recognition import FaceRecogniser, as_identity
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.caption import caption_of
 from magictalk.render.diffusion.denoising import Sampling, VideoDiffusion, Wanted
 from magictalk.render.diffusion.fusion import FRAMES
 from magictalk.render.diffusion.layouts import fill, portrait_slots, read
-from magictalk.render.diffusion.reference import ReferenceNet, as_identity, without_motion
+from magictalk.render.diffusion.reference import ReferenceNet, without_motion
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.sequence import FrameByFrame, Step
 from magictalk.render.diffusion.text import SentenceText

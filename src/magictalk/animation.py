@@ -299,7 +299,8 @@ def animate(
     if heard is None and motion is None and (driving is None or not own_sound):
         raise OptionError("nothing to say; give a speech file or a text")
     how = _style(emotion, style, prompt, timeline)
-    driven = driving is not None and driving_parts != "head"
+    led = driving is not None and driving_parts == "head"
+    driven = driving is not None and not led
     if (how or guidance is not None) and (motion is not None or driven or drive in UNMOVED):
         other = "a motion file" if motion is not None else "a driving video" if driven else drive
         raise OptionError(f"emotions and guidance are EmoDiff's, and {other} was asked for; choose one")
@@ -315,7 +316,7 @@ def animate(
         source = partial(mix.play, given, heard, swing=True)
         if heard is not None and driving_parts == "upper":
             source = partial(mix.follow, heard, given)
-        elif heard is not None and driving_parts == "head":
+        elif heard is not None and led:
             source = _led(drive, how, seed, guidance, who, given, heard)
     elif heard is not None:
         source = partial(speaker(drive, how, seed, guidance, who), heard)
@@ -327,8 +328,7 @@ def animate(
     def motions() -> Iterator[Motion]:
         scaled = (chunk.scale(**amplitudes) for chunk in source())
         # amplitudes are of what is added to the face, not of the mood it keeps; who asks for an emotion gets no other
-        own = given is None or driving_parts == "head"
-        return mix.keep(scaled, who.mood) if own and how is None else scaled
+        return mix.keep(scaled, who.mood) if (given is None or led) and how is None else scaled
 
     def fingerprint() -> dict[str, str]:
         return {
@@ -337,7 +337,7 @@ def animate(
             "motion": f"{drive}, seed {seed}, guidance {guidance}"
             if given is None
             else f"{_digest((given.coefficients, given.head))} {driving_parts}"
-            + (f" of {drive}, seed {seed}, guidance {guidance}" if driving_parts == "head" else ""),
+            + (f" of {drive}, seed {seed}, guidance {guidance}" if led else ""),
             "style": "none"
             if how is None
             else _digest((how.times, how.expressions, how.faces, np.array([how.lips, how.head]))),
@@ -368,16 +368,36 @@ def _render_of(who: Portrait, drawing: Drawing, networks: Networks | ClipNetwork
     from magictalk.render.diffusion.clip_render import ClipDrawing, ClipNetworks, ClipRender
     from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
     from magictalk.render.diffusion.render import DiffusionRender
-    from magictalk.systems import mcdm
 
     if isinstance(drawing, ClipDrawing) != isinstance(networks, ClipNetworks) and networks is not None:
         raise OptionError("the drawing is of one system and the networks of another; leave the networks out")
     if isinstance(drawing, ClipDrawing):
-        return ClipRender(who, drawing, networks if isinstance(networks, ClipNetworks) else mcdm.nano())
+        return ClipRender(who, drawing, networks if isinstance(networks, ClipNetworks) else clip_networks())
     others = None if isinstance(networks, ClipNetworks) else networks
     if isinstance(drawing, PortraitDrawing):
         return PortraitRender(who, drawing, others or tiers.nano_portrait())
     return DiffusionRender(who, drawing, others or tiers.nano())
+
+
+def clip_networks(
+    network: str | Path | None = None, tokens: str | Path | None = None, history: bool = True
+) -> ClipNetworks:
+    """The embedded tier of MCDM: the network that draws, and the motion prior's tokens, which it was taught with.
+
+    Args:
+        network: a folder, not the package's.
+        tokens: of their encoders: a folder, not the package's.
+        history: as in :class:`magictalk.render.diffusion.clip_by_clip.ClipByClip`.
+
+    Raises:
+        WeightsError: when weights are missing or do not fit.
+    """
+    from magictalk import weights
+    from magictalk.drive.motion_prior import SHIPPED, MotionTokens
+    from magictalk.render.diffusion import tiers
+
+    encoders = weights.load(MotionTokens, SHIPPED[0] if tokens is None else tokens).eval()
+    return tiers.nano_clips(encoders.encode, tiers.CLIPS if network is None else network, history=history)
 
 
 def motion_of(

@@ -69,10 +69,9 @@ def _seen(who: Portrait) -> Tensor:
     """What the motion prior is told of a person: dlib's embedding."""
     import torch
 
-    from magictalk.face.recognition import FaceRecogniser
+    from magictalk.face.recognition import FaceRecogniser, as_identity
 
-    embedding = torch.from_numpy(FaceRecogniser()(who.image, who.landmarks))
-    return torch.nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
+    return as_identity(torch.from_numpy(FaceRecogniser()(who.image, who.landmarks)))
 
 
 def _as_lively(drive: Speaker, speech: Speech, lips: float, head: float) -> Iterator[Motion]:

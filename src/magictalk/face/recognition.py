@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magictalk.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIZE = 128
 """Numbers in an embedding."""
@@ -60,6 +64,13 @@ class FaceRecogniser:
         box = dlib.rectangle(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
         shape = dlib.full_object_detection(box, dlib.points(points))
         return np.array(self._network.compute_face_descriptor(np.ascontiguousarray(image), shape), np.float32)
+
+
+def as_identity(embedding: Tensor) -> Tensor:
+    """A face's embedding ``[..., E]`` with numbers of about 1 each, as networks take it."""
+    from torch.nn.functional import normalize
+
+    return normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
 
 
 def _model_file() -> Path:

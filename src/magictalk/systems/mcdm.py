@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from magictalk.portrait import Portrait
+from magictalk.animation import clip_networks
 from magictalk.render.diffusion.clip_by_clip import FRAMES
-from magictalk.render.diffusion.clip_render import ClipDrawing, ClipNetworks
+from magictalk.render.diffusion.clip_render import ClipDrawing
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.memory import ALPHA
 from magictalk.render.diffusion.render import Init
-from magictalk.speech import Speech
+from magictalk.systems.generated import GeneratedSystem
 
 STRENGTH = 0.3
 """Share of the denoising that warped frames go through."""
@@ -47,26 +42,7 @@ def drawing_of(
     return ClipDrawing(init=init, sampling=sampling, alpha=alpha, **others)
 
 
-def nano(network: str | Path | None = None, tokens: str | Path | None = None, history: bool = True) -> ClipNetworks:
-    """The embedded tier's networks.
-
-    Args:
-        network: a folder, not the package's.
-        tokens: a folder, not the package's.
-        history: as in :class:`ClipByClip`.
-
-    Raises:
-        WeightsError: when weights are missing.
-    """
-    from magictalk import weights
-    from magictalk.drive.motion_prior import SHIPPED, MotionTokens
-    from magictalk.render.diffusion import tiers
-
-    encoders = weights.load(MotionTokens, SHIPPED[0] if tokens is None else tokens).eval()
-    return tiers.nano_clips(encoders.encode, tiers.CLIPS if network is None else network, history=history)
-
-
-class McdmSystem:
+class McdmSystem(GeneratedSystem):
     """Motion by the motion prior, frames clip by clip by the embedded tier's network.
 
     Args:
@@ -78,11 +54,4 @@ class McdmSystem:
     """
 
     def __init__(self, name: str, init: Init) -> None:
-        self.name, self._init, self._networks = name, init, nano()
-
-    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """Frames at 25 fps, uint8 RGB ``[S, S, 3]`` of the networks' side."""
-        from magictalk.animation import animate
-
-        drawing = drawing_of(init=self._init, seed=seed)
-        return animate(portrait, speech, drive="mcdm", drawing=drawing, networks=self._networks, seed=seed).frames()
+        super().__init__(name, init, drawing_of, clip_networks(), drive="mcdm")

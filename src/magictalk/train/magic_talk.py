@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from magictalk import weights
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.drawing import draw_landmarks
-from magictalk.face.recognition import FaceRecogniser
+from magictalk.face.recognition import FaceRecogniser, as_identity
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.fusion import mixed
-from magictalk.render.diffusion.reference import ReferenceNet, as_identity
+from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas, animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.train.autoencoder import importance

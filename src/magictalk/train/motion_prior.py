@@ -23,8 +23,8 @@ from magictalk.data.dataset import Dataset
 from magictalk.drive.emodiff import scheduler_for_training
 from magictalk.drive.motion_prior import HEAD, STREAMS, MotionPrior, MotionTokens
 from magictalk.errors import MagicTalkError, OptionError
+from magictalk.face.recognition import as_identity
 from magictalk.face.rig import Rig
-from magictalk.render.diffusion.reference import as_identity
 from magictalk.train.loop import Schedule, command_line, train
 from magictalk.train.sequences import Talk, balance, mirror, need, starts_of, talk_of
 from magictalk.train.variational import SHARES, hear, veiled

@@ -6,6 +6,7 @@ to the present motion, and those by memory-efficient temporal attention, which g
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
@@ -151,7 +152,7 @@ def _of_its_own(name: str) -> bool:
     return ".processor." in name or ".attn2.to_k." in name or ".attn2.to_v." in name or ".motion_modules." in name
 
 
-class TemporalLayer(nn.Module):
+class TemporalLayer(nn.Module, ABC):
     """In a motion block's place: attention along time after a transformer block.
 
     Args:
@@ -173,9 +174,9 @@ class TemporalLayer(nn.Module):
         places = side[0] * side[1]
         return hidden_states + made.unflatten(0, (-1, places)).permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, side)
 
+    @abstractmethod
     def along_time(self, archived: Tensor, present: Tensor) -> Tensor:
         """What is added to each frame ``[B S, N, C]``, of what both reference attentions gave, alike in shape."""
-        raise NotImplementedError
 
 
 class MemoryLayer(TemporalLayer):

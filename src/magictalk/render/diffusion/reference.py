@@ -182,11 +182,6 @@ def unfolded(latents: Tensor, fold: int) -> Tensor:
     return nn.functional.pixel_shuffle(latents.transpose(1, 2), fold).transpose(1, 2) if fold > 1 else latents
 
 
-def as_identity(embedding: Tensor) -> Tensor:
-    """A face's embedding ``[..., E]`` with numbers of about 1 each, as the nano tier's networks take it."""
-    return nn.functional.normalize(embedding, dim=-1) * embedding.shape[-1] ** 0.5
-
-
 class Unmoved(nn.Module):
     """In a motion block's place: each frame for itself."""
 

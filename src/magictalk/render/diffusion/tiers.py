@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.errors import WeightsError
-from magictalk.face.recognition import SAME_PERSON, FaceRecogniser, aligned
+from magictalk.face.recognition import SAME_PERSON, FaceRecogniser, aligned, as_identity
 from magictalk.render.diffusion.animate import AnimateNet, ControlPair
 from magictalk.render.diffusion.clip_by_clip import ClipByClip
 from magictalk.render.diffusion.clip_render import ClipNetworks
@@ -34,7 +34,7 @@ from magictalk.render.diffusion.fusion import Segments
 from magictalk.render.diffusion.identity import Embed
 from magictalk.render.diffusion.layouts import fill, identity_slots, motion_slots, portrait_slots, read, unet_slots
 from magictalk.render.diffusion.public import IDENTITY, require
-from magictalk.render.diffusion.reference import ReferenceNet, as_identity, without_motion
+from magictalk.render.diffusion.reference import ReferenceNet, without_motion
 from magictalk.render.diffusion.render import Networks
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import ClipText, SentenceText
