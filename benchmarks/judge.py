@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from table import Row, row
+from table import Row, add_json_option, row
 
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.recognition import FaceRecogniser
@@ -78,3 +80,23 @@ def rows_of(variant: str, judged: Sequence[Mapping[str, float]]) -> list[Row]:
             rows += [row(name, mean.mean, unit), row(f"{name}, low", mean.low, unit),
                      row(f"{name}, high", mean.high, unit)]  # fmt: skip
     return rows
+
+
+def add_ablation_options(parser: argparse.ArgumentParser, variants: Iterable[str], steps: int, denoising: int) -> None:
+    """What every table of ablations is told: data, work folder, how long to train and to denoise, whom to show.
+
+    Args:
+        parser: of the script.
+        variants: names of the rows.
+        steps: of training, by default.
+        denoising: steps of it, by default.
+    """
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=steps, help="of training, all stages together")
+    parser.add_argument("--denoising", type=int, default=denoising)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="*", choices=list(variants), default=list(variants))
+    add_json_option(parser)

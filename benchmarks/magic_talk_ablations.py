@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from judge import Judge, rows_of
+from judge import Judge, add_ablation_options, rows_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from table import Row, add_json_option, report
+from table import Row, report
 
 from magictalk import weights
 from magictalk.face.recognition import as_identity
@@ -117,16 +117,8 @@ class Generator:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    add_ablation_options(parser, VARIANTS, steps=2500, denoising=15)
     parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2500, help="of training, all stages together")
-    parser.add_argument("--denoising", type=int, default=15)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    add_json_option(parser)
     options = parser.parse_args()
     clips = gather(options.data, SIDE, options.split)
     judge, rows, trained = Judge(), list[Row](), Trainer(options)

@@ -21,11 +21,11 @@ from typing import cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from judge import Judge, rows_of
+from judge import Judge, add_ablation_options, rows_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from table import Row, add_json_option, report
+from table import Row, report
 from torch import Tensor, nn
 
 from magictalk import weights
@@ -110,16 +110,8 @@ class Generator:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    add_ablation_options(parser, VARIANTS, steps=2000, denoising=10)
     parser.add_argument("--tokens", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000, help="of training, both stages together")
-    parser.add_argument("--denoising", type=int, default=10)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    add_json_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clips = gather(options.data, SIDE, options.split)

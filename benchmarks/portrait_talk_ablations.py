@@ -22,11 +22,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from judge import Judge, rows_of
+from judge import Judge, add_ablation_options, rows_of
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from table import Row, add_json_option, report
+from table import Row, report
 from torch import Tensor, nn
 
 from magictalk import weights
@@ -153,16 +153,8 @@ def deep(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    add_ablation_options(parser, VARIANTS, steps=1800, denoising=10)
     parser.add_argument("--magic-talk", type=Path, default=Path("out/magic-talk-ablations"))
-    parser.add_argument("--steps", type=int, default=1800, help="of training, all stages together")
-    parser.add_argument("--denoising", type=int, default=10)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    add_json_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clips = gather(options.data, SIDE, options.split)

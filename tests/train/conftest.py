@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from magictalk.face.pose import Pose, canonical
 from magictalk.train.pictures import Clip
@@ -45,3 +46,30 @@ def oval_clip() -> Callable[..., Clip]:
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture(scope="session")
+def reader() -> Callable[[Sequence[str]], torch.Tensor]:
+    """Texts to tokens ``[n, 5, 12]`` that depend on them alone."""
+
+    def read(texts: Sequence[str]) -> torch.Tensor:
+        seeds = [sum(map(ord, text)) for text in texts]
+        return torch.stack([torch.randn(5, 12, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def nobody() -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A recogniser that knows nobody."""
+    return lambda picture, mesh: np.zeros(128, np.float32)
+
+
+@pytest.fixture(scope="module")
+def vae() -> AutoencoderKL:
+    """Latents ``[4, 16, 16]`` of pictures of 32 pixels."""
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, scaling_factor=2.0,
+    ).eval()  # fmt: skip

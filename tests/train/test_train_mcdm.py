@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 
 from magictalk.drive.motion_prior import MotionTokens
@@ -32,30 +31,12 @@ SIDE, LENGTH = 32, 40
 TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 12, "groups": 8, "fold": 2}
 
 
-def reader(texts: Sequence[str]) -> torch.Tensor:
-    seeds = [sum(map(ord, text)) for text in texts]
-    return torch.stack([torch.randn(5, 12, generator=torch.Generator().manual_seed(s)) for s in seeds])
-
-
-def nobody(picture: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    return np.zeros(128, np.float32)
-
-
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
     stages = tuple(replace(s, schedule=schedule, videos=2) for s in STAGES)
     network = {**TINY, "velocity": True, "token": 5, "queries": 3, "patch": 2, "features": 16}
     return Settings(Shared(side=SIDE, looks=2, stages=()), stages, network)
-
-
-@pytest.fixture(scope="module")
-def vae() -> AutoencoderKL:
-    torch.manual_seed(0)
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, scaling_factor=2.0,
-    ).eval()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +53,12 @@ def tokens() -> MotionTokens:
 
 @pytest.fixture(scope="module")
 def videos(
-    settings: Settings, vae: Any, oval_clip: Callable[..., Clip], tmp_path_factory: pytest.TempPathFactory
+    settings: Settings,
+    vae: Any,
+    oval_clip: Callable[..., Clip],
+    reader: Any,
+    nobody: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Videos:
     table = tmp_path_factory.mktemp("captions") / "captions.csv"
     rng = np.random.default_rng(0)

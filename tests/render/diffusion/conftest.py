@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from magictalk.render.diffusion.animate import AnimateNet
+from magictalk.render.diffusion.attention import cross_attentions
+from magictalk.render.diffusion.clip_by_clip import ClipByClip
+from magictalk.render.diffusion.clips import ClipNet
 from magictalk.render.diffusion.reference import ReferenceNet
+from magictalk.render.diffusion.schedule import animatediff_scheduler
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +48,19 @@ def control() -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(3)
     shapes = {"landmarks": (2, 3, 4, 16, 16), "contour": (2, 3, 16, 16)}
     return {name: torch.rand(*shape, generator=draw) * 2 - 1 for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def clip_video(tiny: dict[str, Any]) -> ClipByClip:
+    """MCDM's network as after some training, with latents half as large as pictures."""
+    torch.manual_seed(0)
+    vae: Any = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
+    )  # fmt: skip
+    network = ClipNet(**tiny, velocity=True, token=5, queries=3, patch=2, features=16)
+    for layer in cross_attentions(network.unet).values():
+        torch.nn.init.normal_(layer.to_v.weight, std=0.3)  # type: ignore[union-attr]
+    for _, memory in network.memory_layers():
+        torch.nn.init.normal_(memory.attention.to_out.weight, std=0.3)
+    return ClipByClip(vae, network, animatediff_scheduler())

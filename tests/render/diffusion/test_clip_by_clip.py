@@ -10,35 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.render.diffusion import clip_by_clip
-from magictalk.render.diffusion.attention import cross_attentions
 from magictalk.render.diffusion.clip_by_clip import FRAMES, Carried, ClipByClip
-from magictalk.render.diffusion.clips import ClipNet
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.fusion import noise
-from magictalk.render.diffusion.schedule import animatediff_scheduler
 
 SHORT = Sampling(steps=3, guidance=1.0, seed=3)
 SHAPE = (4, 8, 8)
 
 
 @pytest.fixture(scope="module")
-def video(tiny: dict[str, Any]) -> ClipByClip:
-    torch.manual_seed(0)
-    vae: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
-    )  # fmt: skip
-    network = ClipNet(**tiny, velocity=True, token=5, queries=3, patch=2, features=16)
-    for layer in cross_attentions(network.unet).values():  # as after some training
-        torch.nn.init.normal_(layer.to_v.weight, std=0.3)  # type: ignore[union-attr]
-    for _, memory in network.memory_layers():
-        torch.nn.init.normal_(memory.attention.to_out.weight, std=0.3)
-    return ClipByClip(vae, network, animatediff_scheduler())
+def video(clip_video: ClipByClip) -> ClipByClip:
+    return clip_video
 
 
 @pytest.fixture

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 
 import magictalk
 from magictalk import Motion, Portrait, Speech
 from magictalk.animation import GeneratedAnimation
 from magictalk.errors import OptionError, VideoError
 from magictalk.motion import ARKIT
-from magictalk.render.diffusion.attention import cross_attentions
 from magictalk.render.diffusion.clip_by_clip import ClipByClip
 from magictalk.render.diffusion.clip_render import STATE, ClipDrawing, ClipNetworks, ClipRender, in_clips
-from magictalk.render.diffusion.clips import ClipNet
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.render import Drawing
-from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.video import read_frames
 
 SIDE = 32
@@ -36,19 +32,9 @@ def portrait(astronaut: np.ndarray) -> Portrait:
 
 
 @pytest.fixture(scope="module")
-def networks(tiny: dict[str, Any]) -> ClipNetworks:
-    torch.manual_seed(4)
-    vae: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
-    )  # fmt: skip
-    network = ClipNet(**tiny, velocity=True, token=5, queries=3, patch=2, features=16)
-    for layer in cross_attentions(network.unet).values():  # as after some training
-        torch.nn.init.normal_(layer.to_v.weight, std=0.5)  # type: ignore[union-attr]
+def networks(clip_video: ClipByClip) -> ClipNetworks:
     mixing = torch.randn(58, 15, generator=torch.Generator().manual_seed(0))
-    return ClipNetworks(
-        ClipByClip(vae, network, animatediff_scheduler()), lambda rows: (rows @ mixing).unflatten(-1, (3, 5)), SIDE
-    )
+    return ClipNetworks(clip_video, lambda rows: (rows @ mixing).unflatten(-1, (3, 5)), SIDE)
 
 
 def motion(frames: int = 20) -> Motion:
