@@ -36,17 +36,9 @@ from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.systems.magic_talk import SHARED
 from magictalk.train.looks import person_of
-from magictalk.train.magic_talk import (
-    Videos,
-    encoded,
-    gathered,
-    landmark_pictures,
-    picture_code,
-    run,
-    save,
-    settings_for,
-)  # fmt: skip
+from magictalk.train.magic_talk import run, save, settings_for
 from magictalk.train.pictures import Clip, gather
+from magictalk.train.videos import Videos, encoded, gathered, landmark_pictures, picture_code
 
 VARIANTS = {
     "whole": None,

@@ -37,9 +37,9 @@ from magictalk.render.diffusion.memory import ALPHA
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.tiers import SHIPPED
-from magictalk.train.magic_talk import Videos, gathered
 from magictalk.train.mcdm import Clips, network_of, run, settings_for, since, windows_of
 from magictalk.train.pictures import Clip, gather
+from magictalk.train.videos import Videos, gathered
 
 VARIANTS = {
     "whole": None,
@@ -70,7 +70,7 @@ class Trainer:
         if not (work / "weights").is_dir():
             settings = settings_for(options.steps, without, seed=options.seed)
             self._videos = self._videos or gathered(
-                options.data, self.vae, options.work / "captions.csv", settings.shared
+                options.data, self.vae, options.work / "captions.csv", settings, print
             )
             taught, rest = (Clips(of, self.tokens, without) for of in self._videos)
             network = network_of(settings, weights.load(ReferenceNet, SHIPPED[1]))

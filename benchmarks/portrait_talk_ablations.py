@@ -42,9 +42,9 @@ from magictalk.render.diffusion.sequence import FrameByFrame, Step
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.render.diffusion.tiers import SHIPPED
 from magictalk.train.looks import person_of
-from magictalk.train.magic_talk import Videos, encoded, gathered, picture_code
 from magictalk.train.pictures import Clip, gather
 from magictalk.train.portrait_talk import Frames, networks_of, run, save, settings_for
+from magictalk.train.videos import Videos, encoded, gathered, picture_code
 
 SIDE = 128
 REFERENCES = 4
@@ -101,7 +101,7 @@ class Trainer:
         if not (work / "weights" / "identity").is_dir():
             settings = settings_for(options.steps, variant.without, seed=options.seed)
             self._videos = self._videos or gathered(
-                options.data, self.vae, options.work / "captions.csv", settings.shared, heads=True
+                options.data, self.vae, options.work / "captions.csv", settings, print
             )
             videos = self._videos
             if variant.without == "face":

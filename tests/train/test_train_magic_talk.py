@@ -18,21 +18,15 @@ from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.train import magic_talk
 from magictalk.train.loop import Schedule
 from magictalk.train.magic_talk import (
-    DROPPED,
-    FACE_DROPPED,
     STAGES,
-    TEXT_DROPPED,
-    Batch,
     Settings,
     Talking,
-    Videos,
-    encoded,
     networks_of,
     noise_for,
-    picture_code,
     with_motion,
 )
 from magictalk.train.pictures import Clip
+from magictalk.train.videos import Batch, Videos, picture_code, videos_of
 
 SIDE = 32
 TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 12, "groups": 8, "fold": 2}
@@ -58,43 +52,7 @@ def videos(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Videos:
     table = tmp_path_factory.mktemp("captions") / "captions.csv"
-    return Videos([oval_clip(i, frames=20) for i in range(3)], vae, reader, nobody, table, settings)
-
-
-def test_batches_hold_what_belongs_together(videos: Videos, vae: Any) -> None:
-    batch = videos.draw(3, 4, np.random.default_rng(0), varied=False)
-    assert batch.latents.shape == (3, 4, 4, 16, 16) and batch.text.shape == (3, 5, 12)
-    assert batch.landmarks.shape == (3, 3, 4, SIDE, SIDE) and batch.contour.shape == (3, 3, SIDE, SIDE)
-    assert batch.weight.shape == (3, 1, 4, 16, 16)
-    assert batch.weight.mean((-1, -2)).numpy() == pytest.approx(1)
-    assert batch.landmarks.min() == -1 and batch.landmarks.max() > 0 and (batch.contour == -1).all()
-    clip = videos.clips[0]
-    code = torch.nn.functional.normalize(torch.from_numpy(clip.face), dim=0) * 128**0.5
-    rows = [i for i in range(3) if torch.allclose(batch.face[i], code)]
-    assert rows  # the first clip was drawn, and its latents are those of its frames
-    own = encoded(vae, clip.frames).float()
-    for i in rows:
-        assert any(torch.equal(batch.latents[i].transpose(0, 1), own[t : t + 4]) for t in range(17))
-
-
-def test_latents_are_near_those_of_single_precision(vae: Any, oval_clip: Callable[..., Clip]) -> None:
-    clip = oval_clip(0, frames=20)
-    with torch.inference_mode():
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 127.5 - 1
-        exact = vae.encode(frames).latent_dist.mode() * 2.0
-    assert float((encoded(vae, clip.frames).float() - exact).abs().mean()) < 0.01 * float(exact.std())
-
-
-def test_text_and_face_are_left_out_now_and_then_alone_or_together(videos: Videos) -> None:
-    batch = videos.draw(1000, 1, np.random.default_rng(0))
-    without_face = (batch.face == 0).all(-1)
-    without_text = (batch.text == videos.empty).all(-1).all(-1)
-    for which, share in (
-        (without_face, 1 - (1 - DROPPED) * (1 - FACE_DROPPED)),
-        (without_text, 1 - (1 - DROPPED) * (1 - TEXT_DROPPED)),
-        (without_face & without_text, DROPPED + (1 - DROPPED) * FACE_DROPPED * TEXT_DROPPED),
-    ):
-        assert float(which.float().mean()) == pytest.approx(share, abs=0.04)
+    return videos_of([oval_clip(i, frames=20) for i in range(3)], vae, reader, nobody, table, settings)
 
 
 @pytest.mark.parametrize("said", ["noise", "velocity"])

@@ -22,10 +22,9 @@ from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.train import mcdm
 from magictalk.train.loop import Schedule
-from magictalk.train.magic_talk import Settings as Shared
-from magictalk.train.magic_talk import Videos
 from magictalk.train.mcdm import STAGES, Clips, Remembering, Settings, freeze, network_of, run, settings_for, since
 from magictalk.train.pictures import Clip
+from magictalk.train.videos import Videos, videos_of
 
 SIDE, LENGTH = 32, 40
 TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 12, "groups": 8, "fold": 2}
@@ -36,7 +35,7 @@ def settings() -> Settings:
     schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
     stages = tuple(replace(s, schedule=schedule, videos=2) for s in STAGES)
     network = {**TINY, "velocity": True, "token": 5, "queries": 3, "patch": 2, "features": 16}
-    return Settings(Shared(side=SIDE, looks=2, stages=()), stages, network)
+    return Settings(side=SIDE, looks=2, stages=stages, network=network)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def videos(
         )
         for i in range(3)
     ]
-    return Videos(clips, vae, reader, nobody, table, settings.shared)
+    return videos_of(clips, vae, reader, nobody, table, settings)
 
 
 def at(videos: Videos, reference: torch.Tensor, frame: torch.Tensor) -> tuple[int, int, int]:
@@ -190,7 +189,7 @@ def test_all_stages_run_and_go_on(
 
 def test_runs_are_as_long_as_asked_for() -> None:
     made = settings_for(300, "memory", looks=3, seed=5)
-    assert sum(s.schedule.steps for s in made.stages) == 300 and made.without == "memory" and made.shared.looks == 3
+    assert sum(s.schedule.steps for s in made.stages) == 300 and made.without == "memory" and made.looks == 3
     for steps, looks in ((0, 3), (10, 0)):
         with pytest.raises(OptionError, match="expected 1 or more"):
             settings_for(steps, None, looks)

@@ -20,8 +20,6 @@ from magictalk.render.diffusion.reference import IDENTITY_PARTS, ReferenceNet
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.train import portrait_talk
 from magictalk.train.loop import Schedule
-from magictalk.train.magic_talk import Settings as Shared
-from magictalk.train.magic_talk import Videos
 from magictalk.train.masking import Masking
 from magictalk.train.pictures import Clip
 from magictalk.train.portrait_talk import (
@@ -37,6 +35,7 @@ from magictalk.train.portrait_talk import (
     restoring_noise,
     settings_for,
 )
+from magictalk.train.videos import videos_of
 
 SIDE = 32
 TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 12, "groups": 8, "fold": 2}
@@ -46,7 +45,7 @@ TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 
 def settings() -> Settings:
     schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
     stages = tuple(replace(s, schedule=schedule, videos=2) for s in STAGES)
-    return Settings(Shared(side=SIDE, looks=2, stages=()), Masking(0.3), stages)
+    return Settings(side=SIDE, looks=2, masking=Masking(0.3), stages=stages)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def frames(
         replace(oval_clip(i, frames=20), heads=(rng.random((20, SIDE, SIDE)) < 0.1).astype(np.uint8) * np.uint8(255))
         for i in range(3)
     ]
-    return Frames(Videos(clips, vae, reader, nobody, table, settings.shared))
+    return Frames(videos_of(clips, vae, reader, nobody, table, settings))
 
 
 def test_frames_come_with_those_before_them(frames: Frames) -> None:
@@ -211,8 +210,8 @@ def test_ablations_and_their_names() -> None:
     whole, short = settings_for(2500), settings_for(250, "previous", looks=3, seed=4, ratio=0.5)
     assert [s.schedule.steps for s in whole.stages] == [s.schedule.steps for s in STAGES]
     assert sum(s.schedule.steps for s in short.stages) == 250 and not short.previous and short.contour
-    assert short.masking.ratio == 0.5 and short.shared.looks == 3 and short.stages[0].schedule.seed == 4
+    assert short.masking.ratio == 0.5 and short.looks == 3 and short.stages[0].schedule.seed == 4
     assert not any(s.masked for s in settings_for(250, "mask").stages)
-    assert settings_for(250, "face").shared.identity == "picture" and not settings_for(250, "contour").contour
-    with pytest.raises(OptionError, match="steps are 0 and looks 8; expected 1 or more"):
+    assert settings_for(250, "face").identity == "picture" and not settings_for(250, "contour").contour
+    with pytest.raises(OptionError, match="steps are 0; expected 1 or more"):
         settings_for(0)

@@ -10,36 +10,26 @@ and train again); while training, ``STAGE/sheet.png`` shows people that are not 
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from magictalk import weights
 from magictalk.errors import MagicTalkError, OptionError
-from magictalk.face.drawing import draw_landmarks
-from magictalk.face.recognition import FaceRecogniser, as_identity
 from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.fusion import mixed
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas, animatediff_scheduler
-from magictalk.render.diffusion.text import SentenceText
-from magictalk.train.autoencoder import importance
-from magictalk.train.looks import Look, captions_for, looks_of, person_of
 from magictalk.train.loop import Schedule, command_line, train
-from magictalk.train.pictures import Clip, gather, shares_of
-from magictalk.train.sequences import need
-from magictalk.train.strangers import Recognise
+from magictalk.train.videos import Batch, Looking, Videos, gathered
 
 NANO: dict[str, Any] = {
     "channels": (64, 128, 192), "layers": 1, "heads": 4, "width": 384, "groups": 16, "latent_channels": 4, "fold": 2,
@@ -49,14 +39,6 @@ NANO_REFERENCE: dict[str, Any] = {**NANO, "identity_width": 128, "frames": 16, "
 NANO_ANIMATE: dict[str, Any] = {**NANO, "control_channels": (16, 32, 64, 96)}
 ABLATIONS = "decoupling", "face", "contour", "motion"
 """What a run can be without: keys of its own for each condition, the face recogniser, the contour, motion blocks."""
-MOST_OF_ONE = 20
-"""Clips that are taken of the speaker of whom there are hundreds."""
-DROPPED = 0.1
-"""How often text and identity are left out, so that guidance can lead away from that."""
-FACE_DROPPED, TEXT_DROPPED = 0.3, 0.1
-"""How often one of them is left out alone: who knows the person by heart does not look at the landmarks."""
-FACE_NOISE = 0.4
-"""Standard deviation of noise on a face's embedding, whose numbers have one of about 1: few people stand for many."""
 
 
 @dataclass(frozen=True)
@@ -94,25 +76,19 @@ AnimateNet: frozen after its own stage, it left AnimateNet little to steer. Both
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Looking):
     """What a run can change; the defaults trained the weights that ship.
 
     Attributes:
-        side: pixels of the pictures.
-        looks: in how many each clip is shown; all but the first are of strangers.
-        features: how much lips and eyes count.
         unified, contour, motion: False, True, True are the paper's; the others its ablations (tables 2 and 3).
         identity: ``"face"`` is the recogniser's embedding; ``"picture"`` a code of the whole picture in its place
             (table 2, "without face encoder").
         stages: what is trained, in order.
         reference, animate: settings of the networks.
         checkpointing: recompute activations in the backward pass: slower, in less memory.
-        seed: of weights and batches.
+        seed: of strangers, weights and batches.
     """
 
-    side: int = 128
-    looks: int = 8
-    features: float = 4.0
     unified: bool = False
     contour: bool = True
     motion: bool = True
@@ -121,172 +97,6 @@ class Settings:
     reference: Mapping[str, Any] = field(default_factory=lambda: NANO_REFERENCE)
     animate: Mapping[str, Any] = field(default_factory=lambda: NANO_ANIMATE)
     checkpointing: bool = False
-    seed: int = 0
-
-
-class Batch(NamedTuple):
-    """Videos to learn from.
-
-    Attributes:
-        latents: ``[B, C, N, h, w]``.
-        text: tokens ``[B, L, D]``.
-        face: who it is, ``[B, E]``.
-        landmarks: ``[B, 3, N, S, S]``, -1..1.
-        contour: ``[B, 3, S, S]``, -1..1.
-        weight: how much each latent counts ``[B, 1, N, h, w]``, 1 in the mean.
-    """
-
-    latents: Tensor
-    text: Tensor
-    face: Tensor
-    landmarks: Tensor
-    contour: Tensor
-    weight: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same elsewhere."""
-        return Batch(*(part.to(device) for part in self))
-
-
-class Reader(Protocol):
-    """Reads captions, as :class:`magictalk.render.diffusion.text.TextEncoder`."""
-
-    def __call__(self, texts: Sequence[str]) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A clip in a look, as networks learn from it.
-
-    Attributes:
-        latents, text, face, landmarks, contour, weight: as a :class:`Batch` has them, frames first, pictures 0..255.
-        seen: numbers of the frames in which the face was found.
-        clip: the look itself.
-    """
-
-    latents: Tensor
-    text: Tensor
-    face: Tensor
-    landmarks: NDArray[np.uint8]
-    contour: NDArray[np.uint8]
-    weight: Tensor
-    seen: NDArray[np.intp]
-    clip: Clip
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-
-class Videos:
-    """Clips in several looks, as latents and conditions, from which batches are drawn.
-
-    Attributes:
-        clips: where from.
-        shares: probability of each.
-        shown: the looks of each.
-        empty: tokens of no text.
-
-    Args:
-        clips: where from.
-        vae: the autoencoder.
-        text: reads captions.
-        recognise: tells who strangers are.
-        captions: the table of them, which is written.
-        settings: of the run.
-    """
-
-    def __init__(
-        self, clips: Sequence[Clip], vae: nn.Module, text: Reader, recognise: Recognise, captions: Path,
-        settings: Settings,
-    ) -> None:  # fmt: skip
-        self.clips, self.shares = clips, shares_of(clips)
-        rng = np.random.default_rng(settings.seed)
-        people = [person_of(clip) for clip in clips]
-        described = captions_for(clips, people, captions)
-        self.empty = text([""])[0]
-        self.shown = [
-            [
-                _shown(look, vae, text, settings)
-                for look in looks_of(clip, caption, person, settings.looks, recognise, rng)
-            ]
-            for clip, caption, person in zip(clips, described, people, strict=True)
-        ]
-
-    def by_picture(self) -> Videos:
-        """The same, where a code of the whole picture says who it is, not the face recogniser's embedding."""
-        other = copy.copy(self)
-        other.shown = [[replace(shown, face=picture_code(shown.latents[0])) for shown in of] for of in self.shown]
-        return other
-
-    def draw(self, videos: int, frames: int, rng: np.random.Generator, varied: bool = True) -> Batch:
-        """So many videos of so many frames in a row; not varied: as they are, and with everything said."""
-        rows = [self._one(int(i), frames, rng, varied) for i in rng.choice(len(self.clips), videos, p=self.shares)]
-        return Batch(*(torch.stack(part) for part in zip(*rows, strict=True)))
-
-    def _one(self, i: int, frames: int, rng: np.random.Generator, varied: bool) -> tuple[Tensor, ...]:
-        shown = self.shown[i][int(rng.integers(len(self.shown[i]))) if varied else 0]
-        first = int(rng.choice(shown.seen)) if frames == 1 else int(rng.integers(len(shown) - frames + 1))
-        here = slice(first, first + frames)
-        text, face = shown.text.float(), shown.face
-        if varied:
-            face = face + FACE_NOISE * torch.from_numpy(rng.standard_normal(len(face), np.float32))
-            text, face = self.dropped(text, face, rng)
-        return (
-            shown.latents[here].float().transpose(0, 1),
-            text,
-            face,
-            torch.from_numpy(shown.landmarks[here]).permute(3, 0, 1, 2) / 127.5 - 1,
-            torch.from_numpy(np.repeat(shown.contour[None], 3, 0)) / 127.5 - 1,
-            shown.weight[here][None],
-        )
-
-    def dropped(self, text: Tensor, face: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """What is said and who it is, left out now and then, alone or together."""
-        neither, no_face, no_text = rng.random(3) < (DROPPED, FACE_DROPPED, TEXT_DROPPED)
-        return self.empty if neither or no_text else text, torch.zeros_like(face) if neither or no_face else face
-
-
-def _shown(look: Look, vae: nn.Module, text: Reader, settings: Settings) -> Shown:
-    clip = look.clip
-    latents = encoded(vae, clip.frames)
-    return Shown(
-        latents,
-        text([str(look.caption)])[0].half(),
-        as_identity(torch.from_numpy(clip.face)),
-        landmark_pictures(clip.points, settings.side),
-        clip.contour,
-        _latent_weights(clip, settings, latents.shape[-1]),
-        np.flatnonzero(clip.seen),
-        clip,
-    )
-
-
-@torch.inference_mode()
-def encoded(vae: nn.Module, frames: NDArray[np.uint8], batch: int = 16) -> Tensor:
-    """Latents ``[T, C, h, w]``, float16, of frames ``[T, S, S, 3]``; in bf16, which is five times as fast."""
-    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last, as they lie there
-    network = cast(Any, vae).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        parts = [network.encode(part / 127.5 - 1).latent_dist.mode().float() for part in pictures.split(batch)]
-    return (torch.cat(parts) * network.config.scaling_factor).half().clone()
-
-
-def landmark_pictures(points: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
-    """Control pictures ``[T, S, S, 3]`` of meshes ``[T, 478, 2]`` px."""
-    return np.stack([draw_landmarks(mesh, side) for mesh in points])
-
-
-def picture_code(latents: Tensor) -> Tensor:
-    """A picture's latents ``[C, h, w]`` as 128 numbers that know nothing of faces."""
-    code = nn.functional.adaptive_avg_pool2d(latents.float(), (4, 128 // (4 * len(latents)))).flatten()
-    return as_identity(code)
-
-
-def _latent_weights(clip: Clip, settings: Settings, side: int) -> Tensor:
-    """How much the latents of a clip count, ``[T, h, w]``, 1 in the mean of a frame."""
-    maps = [importance(points, settings.side, settings.features) for points in clip.points]
-    small = torch.from_numpy(np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_AREA) for m in maps]))
-    return small / small.mean((1, 2), keepdim=True)
 
 
 class Talking(nn.Module):
@@ -464,8 +274,8 @@ def settings_for(
         OptionError: when steps or looks are none.
     """
     share = steps / sum(stage.schedule.steps for stage in STAGES)
-    if share <= 0 or looks < 1:
-        raise OptionError(f"steps are {steps} and looks {looks}; expected 1 or more")
+    if share <= 0:
+        raise OptionError(f"steps are {steps}; expected 1 or more")
     return Settings(
         looks=looks,
         unified=without == "decoupling",
@@ -475,33 +285,6 @@ def settings_for(
         stages=tuple(replace(s, schedule=s.schedule.shorter(share, seed)) for s in STAGES),
         checkpointing=checkpointing,
         seed=seed,
-    )
-
-
-def gathered(
-    data: Path, vae: nn.Module, captions: Path, settings: Settings, heads: bool = False
-) -> tuple[Videos, Videos]:
-    """What is learnt from and what is looked at, of a dataset.
-
-    Args:
-        data: the dataset's folder.
-        vae: the autoencoder.
-        captions: the table of captions, read and written.
-        settings: of the run.
-        heads: whether the outlines of heads are wanted.
-
-    Raises:
-        DatasetError: when either is empty.
-        MissingDependencyError: when dlib or the sentence-embedding model is not installed.
-    """
-    clips = gather(data, settings.side, "train", "val", most=MOST_OF_ONE, heads=heads)
-    taught, rest = ([clip for clip in clips if clip.split == split] for split in ("train", "val"))
-    need(len(taught), len(rest))
-    captions.parent.mkdir(parents=True, exist_ok=True)
-    text, recognise = SentenceText(), FaceRecogniser()
-    return (
-        Videos(taught, vae, text, recognise, captions, settings),
-        Videos(rest, vae, text, recognise, captions, replace(settings, looks=1)),
     )
 
 
@@ -521,7 +304,7 @@ def main() -> None:
     try:
         settings = settings_for(options.steps, options.without, options.looks, options.seed, options.checkpointing)
         vae = cast(nn.Module, weights.load(AutoencoderKL, options.vae))
-        taught, rest = gathered(options.data, vae, options.work / "captions.csv", settings)
+        taught, rest = gathered(options.data, vae, options.work / "captions.csv", settings, log)
         log(f"{len(taught.clips)} clips, {sum(map(len, taught.clips)) / 25 / 60:.1f} minutes")
         reference, animate = run(settings, taught, rest, vae, options.work, log)
     except MagicTalkError as error:

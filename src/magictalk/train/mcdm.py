@@ -34,8 +34,8 @@ from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.render.diffusion.tiers import SHIPPED
 from magictalk.train.loop import Schedule, command_line, train
-from magictalk.train.magic_talk import NANO, Shown, Videos, gathered, noise_for, sheet_of
-from magictalk.train.magic_talk import Settings as Shared
+from magictalk.train.magic_talk import NANO, noise_for, sheet_of
+from magictalk.train.videos import Looking, Shown, Videos, gathered
 
 ABLATIONS = "archived", "present", "memory", "alignment", "vae"
 """What a run can be without: frames before in the archive; motion tokens, in whose place sound is heard; what is
@@ -86,17 +86,15 @@ The paper's rates are for 30,000 steps a stage on clips in fours: 1e-5, with Ada
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Looking):
     """What a run can change; the defaults trained the weights that ship.
 
     Attributes:
-        shared: what it has in common with MAGIC-Talk's training.
         stages: what is trained, in order.
         network: settings of the network.
         without: one of ``ABLATIONS``.
     """
 
-    shared: Shared = field(default_factory=Shared)
     stages: tuple[Stage, ...] = STAGES
     network: dict[str, Any] = field(default_factory=lambda: dict(NANO_CLIPS))
     without: str | None = None
@@ -235,7 +233,7 @@ class Remembering(nn.Module):
 
 def network_of(settings: Settings, reference: ReferenceNet) -> ClipNet:
     """The network, begun with what MAGIC-Talk's UNet knows of pictures."""
-    torch.manual_seed(settings.shared.seed)
+    torch.manual_seed(settings.seed)
     differing: dict[str, Any] = {"memory": settings.without != "memory"}
     if settings.without == "present":
         differing |= {"token": LogMelFront().width, "kinds": 1 + AHEAD}
@@ -312,17 +310,17 @@ def sheet(network: Remembering, vae: nn.Module, batch: Batch, path: Path, device
     sheet_of(noise_of, vae, parts.latents, [portraits], path, device)
 
 
-def settings_for(steps: int, without: str | None = None, looks: int = Shared.looks, seed: int = 0) -> Settings:
+def settings_for(steps: int, without: str | None = None, looks: int = Looking.looks, seed: int = 0) -> Settings:
     """A run of so many steps, all stages together, whole or without one of ``ABLATIONS``.
 
     Raises:
         OptionError: when steps or looks are none.
     """
     share = steps / sum(stage.schedule.steps for stage in STAGES)
-    if share <= 0 or looks < 1:
-        raise OptionError(f"steps are {steps} and looks {looks}; expected 1 or more")
+    if share <= 0:
+        raise OptionError(f"steps are {steps}; expected 1 or more")
     stages = tuple(replace(s, schedule=s.schedule.shorter(share, seed)) for s in STAGES)
-    return Settings(Shared(looks=looks, seed=seed, stages=()), stages, without=without)
+    return Settings(looks=looks, seed=seed, stages=stages, without=without)
 
 
 def main() -> None:
@@ -330,7 +328,7 @@ def main() -> None:
     parser = command_line(__doc__, sum(stage.schedule.steps for stage in STAGES))
     parser.add_argument("--tokens", type=Path, required=True, help="folder of the motion tokens' encoders")
     parser.add_argument("--base", type=Path, help="a folder with vae and reference, not the package's")
-    parser.add_argument("--looks", type=int, default=Shared.looks)
+    parser.add_argument("--looks", type=int, default=Looking.looks)
     parser.add_argument("--without", choices=ABLATIONS, help="an ablation")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -344,7 +342,7 @@ def main() -> None:
         vae = cast(nn.Module, weights.load(AutoencoderKL, names[0]))
         network = network_of(settings, weights.load(ReferenceNet, names[1]))
         tokens = weights.load(MotionTokens, options.tokens)
-        videos = gathered(options.data, vae, options.work / "captions.csv", settings.shared)
+        videos = gathered(options.data, vae, options.work / "captions.csv", settings, log)
         taught, rest = (Clips(of, tokens, options.without) for of in videos)
         log(f"{len(videos[0].clips)} clips, {sum(map(len, videos[0].clips)) / 25 / 60:.1f} minutes")
         network = run(settings, network, taught, rest, vae, options.work, log)

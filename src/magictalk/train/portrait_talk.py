@@ -29,9 +29,9 @@ from magictalk.render.diffusion.reference import IDENTITY_PARTS, ReferenceNet, w
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.render.diffusion.tiers import SHIPPED
 from magictalk.train.loop import Schedule, command_line, train
-from magictalk.train.magic_talk import FACE_NOISE, Shown, Videos, gathered, guided, sheet_of
-from magictalk.train.magic_talk import Settings as Shared
+from magictalk.train.magic_talk import guided, sheet_of
 from magictalk.train.masking import Masking
+from magictalk.train.videos import FACE_NOISE, Looking, Shown, Videos, gathered
 
 ABLATIONS = "face", "contour", "previous", "mask"
 """What a run can be without: the face recogniser (which ``--base`` must be without too), head placement, the frame
@@ -85,21 +85,21 @@ The paper's rates are for networks that know pictures already and for 32 videos 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Looking):
     """What a run can change; the defaults trained the weights that ship.
 
     Attributes:
-        shared: what it has in common with MAGIC-Talk's training.
         masking: what is corrupted.
         stages: what is trained, in order.
         contour, previous: False are ablations.
+        identity: ``"picture"`` is another: a code of the picture in place of the face recogniser's embedding.
     """
 
-    shared: Shared = field(default_factory=Shared)
     masking: Masking = field(default_factory=Masking)
     stages: tuple[Stage, ...] = STAGES
     contour: bool = True
     previous: bool = True
+    identity: str = "face"
 
 
 class Batch(NamedTuple):
@@ -240,7 +240,7 @@ def mask_loss(found: Tensor, noisy: Tensor, latents: Tensor, weight: Tensor, alp
 
 def networks_of(settings: Settings, reference: ReferenceNet, animate: AnimateNet) -> tuple[ReferenceNet, AnimateNet]:
     """IdentityNet and AnimateNet, begun with what MAGIC-Talk's networks know."""
-    torch.manual_seed(settings.shared.seed)
+    torch.manual_seed(settings.seed)
     differing = {"contour": settings.contour, "previous": settings.previous}
     own = cast(AnimateNet, AnimateNet.from_config(animate.config, **differing))
     known, given = own.state_dict(), animate.state_dict()
@@ -352,7 +352,7 @@ def sheet(network: Portraying, vae: nn.Module, batch: Batch, empty: Tensor, path
 
 
 def settings_for(
-    steps: int, without: str | None = None, looks: int = Shared.looks, seed: int = 0, ratio: float = Masking.ratio
+    steps: int, without: str | None = None, looks: int = Looking.looks, seed: int = 0, ratio: float = Masking.ratio
 ) -> Settings:
     """A run of so many steps, all stages together, whole or without one of ``ABLATIONS``.
 
@@ -360,25 +360,27 @@ def settings_for(
         OptionError: when steps or looks are none, or the ratio is no share.
     """
     share = steps / sum(stage.schedule.steps for stage in STAGES)
-    if share <= 0 or looks < 1:
-        raise OptionError(f"steps are {steps} and looks {looks}; expected 1 or more")
+    if share <= 0:
+        raise OptionError(f"steps are {steps}; expected 1 or more")
     stages = tuple(
         replace(s, schedule=s.schedule.shorter(share, seed), masked=s.masked and without != "mask") for s in STAGES
     )
-    shared = Shared(
+    return Settings(
         looks=looks,
-        identity="picture" if without == "face" else "face",
-        stages=(),
         seed=seed,
+        masking=Masking(ratio),
+        stages=stages,
+        contour=without != "contour",
+        previous=without != "previous",
+        identity="picture" if without == "face" else "face",
     )
-    return Settings(shared, Masking(ratio), stages, without != "contour", without != "previous")
 
 
 def main() -> None:
     """Parse, gather, train, save."""
     parser = command_line(__doc__, sum(stage.schedule.steps for stage in STAGES))
     parser.add_argument("--base", type=Path, help="a folder with vae, reference and animate, not the package's")
-    parser.add_argument("--looks", type=int, default=Shared.looks)
+    parser.add_argument("--looks", type=int, default=Looking.looks)
     parser.add_argument("--mask-ratio", type=float, default=Masking.ratio, help="share of a frame that is corrupted")
     parser.add_argument("--without", choices=ABLATIONS, help="an ablation")
     options = parser.parse_args()
@@ -393,8 +395,8 @@ def main() -> None:
         names = [options.base / name for name in own] if options.base else SHIPPED
         vae = cast(nn.Module, weights.load(AutoencoderKL, names[0]))
         base = weights.load(ReferenceNet, names[1]), weights.load(AnimateNet, names[2])
-        videos = gathered(options.data, vae, options.work / "captions.csv", settings.shared, heads=True)
-        if settings.shared.identity == "picture":
+        videos = gathered(options.data, vae, options.work / "captions.csv", settings, log)
+        if settings.identity == "picture":
             videos = videos[0].by_picture(), videos[1].by_picture()
         taught, rest = map(Frames, videos)
         log(f"{len(videos[0].clips)} clips, {sum(map(len, videos[0].clips)) / 25 / 60:.1f} minutes")
