@@ -20,12 +20,13 @@ _SYSTEMS: dict[str, tuple[str, str, dict[str, object]]] = {
     "emodiff-unrefined": ("emodiff", "EmoDiffSystem", {"name": "emodiff-unrefined", "drive": "emodiff-unrefined"}),
     "emodiff-shuffled": ("emodiff", "EmoDiffSystem", {"name": "emodiff-shuffled", "shuffled": True}),
     "magic-talk": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk", "init": "rig"}),
-    "magic-talk-rig": ("magic_talk", "MagicTalkRigSystem", {}),
+    "magic-talk-rig": ("rig", "RigSystem", {"name": "magic-talk-rig", "drive": "variational"}),
     "magic-talk-noise": ("magic_talk", "MagicTalkSystem", {"name": "magic-talk-noise", "init": "noise"}),
     "portrait-talk": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk", "init": "rig"}),
     "portrait-talk-noise": ("portrait_talk", "PortraitTalkSystem", {"name": "portrait-talk-noise", "init": "noise"}),
     "mcdm": ("mcdm", "McdmSystem", {"name": "mcdm", "init": "rig"}),
     "mcdm-noise": ("mcdm", "McdmSystem", {"name": "mcdm-noise", "init": "noise"}),
+    "mcdm-rig": ("rig", "RigSystem", {"name": "mcdm-rig", "drive": "mcdm"}),
 }
 """By name: the file in this folder, the class in it, and what it is made with."""
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from magictalk.animation import animate
-from magictalk.portrait import Portrait
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.render import Drawing, Init
 from magictalk.render.diffusion.text import Prompts
-from magictalk.speech import Speech
 from magictalk.systems.generated import GeneratedSystem
 
 STRENGTH = 0.3
@@ -76,13 +69,3 @@ class MagicTalkSystem(GeneratedSystem):
         from magictalk.render.diffusion import tiers
 
         super().__init__(name, init, drawing_of, tiers.nano())
-
-
-class MagicTalkRigSystem:
-    """The same motion, the portrait's own pixels warped: what the diffusion has to be better than."""
-
-    name = "magic-talk-rig"
-
-    def __call__(self, portrait: Portrait, speech: Speech, seed: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """Frames at 25 fps, uint8 RGB ``[H, W, 3]``, of the portrait's size."""
-        return animate(portrait, speech, drive="variational", seed=seed).frames()
