@@ -4,7 +4,8 @@
 
 Each table stands between ``<!-- figures NAME -->`` and ``<!-- end -->`` and is made of ``docs/figures/NAME.json``, or,
 where that is what a command wrote, is ``docs/figures/NAME.md`` as it is. ``<!-- figures NAME unfolded -->`` shows all
-rows.
+rows; ``<!-- figures NAME across -->`` gives each ``CASE: figure`` a cell in the row of its case; ``<!-- figures NAME
+folded -->`` folds all tables but the first of what a command wrote.
 """
 
 from __future__ import annotations
@@ -17,30 +18,61 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def interval(row: dict[str, Any], by_name: dict[str, float], unit: str = "") -> str:
+    """A value with its unit, and where there are rows ``NAME, low`` and ``NAME, high``, what they span."""
+    name, value = row["figure"], f"{row['value']:.3g} {unit}".strip()
+    if f"{name}, low" not in by_name:
+        return value
+    return f"{value} [{by_name[f'{name}, low']:.3g}, {by_name[f'{name}, high']:.3g}]"
+
+
+def named(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Rows that are no end of an interval, and all values by name."""
+    shown = [r for r in rows if not r["figure"].endswith((", low", ", high"))]
+    return shown, {r["figure"]: r["value"] for r in rows}
+
+
 def lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown table of some rows; a row's ``NAME, low`` and ``NAME, high`` become its interval."""
-    by_name = {r["figure"]: r["value"] for r in rows}
+    """Markdown table of some rows, one below the other."""
+    shown, by_name = named(rows)
     made = ["| figure | value | target | met |", "|---|---|---|---|"]
-    for r in rows:
-        name = r["figure"]
-        if name.endswith((", low", ", high")):
-            continue
-        value = f"{r['value']:.3g} {r['unit']}".strip()
-        if f"{name}, low" in by_name:
-            value += f" [{by_name[f'{name}, low']:.3g}, {by_name[f'{name}, high']:.3g}]"
+    for r in shown:
         met = {True: "yes", False: "**no**", None: ""}[r["met"]]
-        made.append(f"| {name} | {value} | {r['target'] or ''} | {met} |")
+        made.append(f"| {r['figure']} | {interval(r, by_name, r['unit'])} | {r['target'] or ''} | {met} |")
     return made
 
 
-def table(rows: list[dict[str, Any]], unfolded: bool) -> str:
-    """Rows that have a target, then the others folded away, or all as they come."""
+def across(rows: list[dict[str, Any]]) -> str:
+    """Markdown table with a row a case and a column a figure; what is of no case follows, one below the other."""
+    shown, by_name = named(rows)
+    of_cases = [r for r in shown if ": " in r["figure"]]
+    cells = {tuple(r["figure"].split(": ", 1)): interval(r, by_name) for r in of_cases}
+    units = {r["figure"].split(": ", 1)[1]: r["unit"] for r in of_cases}
+    made = [
+        f"| | {' | '.join(f'{name} {unit}'.strip() for name, unit in units.items())} |",
+        "|---" * (len(units) + 1) + "|",
+    ]
+    for case in dict.fromkeys(case for case, _ in cells):
+        made.append(f"| {case} | {' | '.join(cells.get((case, name), '—') for name in units)} |")
+    rest = [r for r in rows if ": " not in r["figure"]]
+    return "\n".join([*made, "", *lines(rest)] if rest else made)
+
+
+def table(rows: list[dict[str, Any]], how: str) -> str:
+    """Rows that have a target, then the others folded away; or all, ``unfolded`` or ``across`` as ``how`` says."""
+    if how == "across":
+        return across(rows)
     first = {r["figure"] for r in rows if r["target"]}
     aimed = [r for r in rows if r["figure"].removesuffix(", low").removesuffix(", high") in first]
     others = [r for r in rows if r not in aimed]
-    if unfolded or not aimed or not others:
+    if how or not aimed or not others:
         return "\n".join(lines(rows))
-    return "\n".join([*lines(aimed), "", "<details><summary>more</summary>", "", *lines(others), "", "</details>"])
+    return "\n".join([*lines(aimed), "", *folded(lines(others))])
+
+
+def folded(text: list[str]) -> list[str]:
+    """Lines that are there when one asks for more."""
+    return ["<details><summary>more</summary>", "", *text, "", "</details>"]
 
 
 def fill(text: str, folder: Path) -> str:
@@ -50,11 +82,14 @@ def fill(text: str, folder: Path) -> str:
         written = folder / f"{match[1]}.md"
         if written.is_file():
             made = written.read_text().strip()
+            first, *others = made.split("\n\n**")
+            if match[2]:
+                made = "\n".join([first, "", *folded(["**" + "\n\n**".join(others)])])
         else:
-            made = table(json.loads((folder / f"{match[1]}.json").read_text()), bool(match[2]))
+            made = table(json.loads((folder / f"{match[1]}.json").read_text()), match[2].strip())
         return f"<!-- figures {match[1]}{match[2]} -->\n{made}\n<!-- end -->"
 
-    return re.sub(r"<!-- figures (\w+)( unfolded|) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
+    return re.sub(r"<!-- figures (\w+)( unfolded| across| folded|) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
