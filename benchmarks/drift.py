@@ -15,8 +15,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
+from minutes import Seen, Watch, said
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -24,18 +24,13 @@ from skimage import data
 from table import Row, add_json_option, report, row
 
 from magictalk.drive.speakers import speaker
-from magictalk.face.landmarks import FaceDetector
-from magictalk.face.recognition import FaceRecogniser
-from magictalk.metrics.functional.identity import cosine
 from magictalk.motion import FPS, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.diffusion import tiers
 from magictalk.render.diffusion.portraits import PortraitRender
 from magictalk.render.diffusion.sequence import Step
-from magictalk.speech import RATE, Speech
 from magictalk.systems.portrait_talk import drawing_of
 
-TEXT = "People who walk past stop for a moment, smile, and go on their way; the morning is mild."
 EVERY = 5
 """Frames between two that are looked at."""
 SEEN = {"likeness": "cosine", "colour": "levels", "head": "% of the picture", "change": "levels"}
@@ -44,30 +39,15 @@ SEEN = {"likeness": "cosine", "colour": "levels", "head": "% of the picture", "c
 
 def motion(seconds: float) -> Iterator[Motion]:
     """The sentence again and again."""
-    voice = Speech.say(TEXT).samples()
-    samples = int(seconds * RATE)
-    said = Speech.from_array(np.tile(voice, samples // len(voice) + 1)[:samples], RATE)
-    yield from speaker("variational")(said)
+    yield from speaker("variational")(said(seconds))
 
 
-class Watch:
-    """What is seen in frames, against what was asked for."""
-
-    def __init__(self, portrait: Portrait) -> None:
-        self._detector, self._recogniser = FaceDetector(), FaceRecogniser()
-        self._own = self._recogniser(portrait.image, portrait.landmarks)
-        self._colour = portrait.image.mean((0, 1))
-
-    def __call__(self, frame: NDArray[np.uint8], step: Step, change: float) -> dict[str, float]:
-        large = cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-        faces = self._detector(large)
-        found = {"colour": float(np.abs(frame.mean((0, 1)) - self._colour).mean()), "change": change}
-        if not faces:
-            return found | {"likeness": float("nan"), "head": float("nan")}
-        mesh = faces[0].landmarks
-        away = np.linalg.norm(mesh[:, :2].mean(0) / 3 - step.mesh[:, :2].mean(0)) / frame.shape[0]
-        likeness = cosine(self._recogniser(np.asarray(large, np.uint8), mesh)[None], self._own)[0]
-        return found | {"likeness": float(likeness), "head": 100 * float(away)}
+def against(seen: Seen, step: Step, side: int) -> dict[str, float]:
+    """What is seen against what was asked for."""
+    away = float("nan")
+    if seen.mesh is not None:
+        away = 100 * float(np.linalg.norm(seen.mesh.mean(0) - step.mesh[:, :2].mean(0))) / side
+    return {"likeness": seen.likeness, "colour": seen.colour, "head": away}
 
 
 def watched(render: PortraitRender, seconds: float, name: str) -> list[dict[str, float]]:
@@ -81,7 +61,7 @@ def watched(render: PortraitRender, seconds: float, name: str) -> list[dict[str,
         change = 0.0 if before is None else float(np.abs(frame.astype(int) - before).mean())
         before = frame
         if t % EVERY == 0 and t:
-            seen.append(watch(frame, asked[t], change))
+            seen.append(against(watch(frame), asked[t], len(frame)) | {"change": change})
     return seen
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from minutes import said
 from numpy.typing import NDArray
 from skimage import data
 from table import Row, add_json_option, report, row
@@ -29,25 +30,14 @@ from magictalk.face.recognition import FaceRecogniser
 from magictalk.metrics.functional.identity import cosine
 from magictalk.render.diffusion import tiers
 from magictalk.render.diffusion.fusion import FRAMES, OVERLAP
-from magictalk.speech import RATE, Speech
 from magictalk.systems.magic_talk import drawing_of
-
-TEXT = "People who walk past stop for a moment, smile, and go on their way; the morning is mild."
-
-
-def spoken(seconds: float) -> Speech:
-    """The sentence again and again."""
-    voice = Speech.say(TEXT).samples()
-    samples = int(seconds * RATE)
-    return Speech.from_array(np.tile(voice, samples // len(voice) + 1)[:samples], RATE)
 
 
 def generated(seconds: float, steps: int, overlap: int, weights: Path | None) -> Iterator[NDArray[np.uint8]]:
     """Frames of the astronaut who speaks."""
     drawing = drawing_of(init="noise", steps=steps, frames=FRAMES, overlap=overlap)
     networks = tiers.nano(*(weights / part for part in ("vae", "reference", "animate"))) if weights else tiers.nano()
-    speech = spoken(seconds)
-    return animate(data.astronaut(), speech, drive="variational", drawing=drawing, networks=networks).frames()
+    return animate(data.astronaut(), said(seconds), drive="variational", drawing=drawing, networks=networks).frames()
 
 
 def figures(name: str, frames: Iterator[NDArray[np.uint8]], stride: int) -> list[Row]:

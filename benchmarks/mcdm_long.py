@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import psutil
+from minutes import Seen, Watch, said
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -27,18 +28,13 @@ from table import Row, add_json_option, report, row
 
 from magictalk.animation import clip_networks
 from magictalk.drive.speakers import speaker
-from magictalk.face.landmarks import FaceDetector
-from magictalk.face.recognition import FaceRecogniser
-from magictalk.metrics.functional.identity import cosine
 from magictalk.metrics.functional.image import ssim
 from magictalk.motion import FPS, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.diffusion.clip_render import ClipRender
 from magictalk.render.diffusion.render import resized
-from magictalk.speech import RATE, Speech
 from magictalk.systems import mcdm
 
-TEXT = "People who walk past stop for a moment, smile, and go on their way; the morning is mild."
 PLACES = 30, 300, 1800, 3600, 7200
 AROUND = 25
 """Frames up to a place that are looked at, of which each fifth is."""
@@ -47,39 +43,20 @@ TILE = 192
 
 def motion(frames: int, drive: str) -> Iterator[Motion]:
     """The sentence again and again."""
-    voice = Speech.say(TEXT).samples()
-    samples = int(frames / FPS * RATE)
-    said = Speech.from_array(np.tile(voice, samples // len(voice) + 1)[:samples], RATE)
-    yield from speaker(drive)(said)  # type: ignore[arg-type]
+    yield from speaker(drive)(said(frames / FPS))  # type: ignore[arg-type]
 
 
-class Watch:
-    """What is seen in frames."""
-
-    def __init__(self, render: ClipRender) -> None:
-        self._render = render
-        self._detector, self._recogniser = FaceDetector(), FaceRecogniser()
-        portrait = render.portrait
-        self._own = self._recogniser(portrait.image, portrait.landmarks)
-        self._colour = portrait.image.mean((0, 1))
-
-    def __call__(self, frame: NDArray[np.uint8], asked: NDArray[np.float32]) -> dict[str, float]:
-        rig = resized(self._render.rig.draw(asked[:-6], asked[-6:]), frame.shape[0])
-        found = {
-            "SSIM": float(ssim(frame, rig)),
-            "colour drift": float(np.abs(frame.mean((0, 1)) - self._colour).mean()),
-        }
-        large = np.asarray(cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), np.uint8)
-        faces = self._detector(large)
-        seen = cosine(self._recogniser(large, faces[0].landmarks)[None], self._own)[0] if faces else float("nan")
-        return found | {"Face-sim": float(seen)}
+def against(frame: NDArray[np.uint8], seen: Seen, render: ClipRender, asked: NDArray[np.float32]) -> dict[str, float]:
+    """What is seen, and how like the rig's frame of the same motion it is."""
+    rig = resized(render.rig.draw(asked[:-6], asked[-6:]), frame.shape[0])
+    return {"SSIM": float(ssim(frame, rig)), "Face-sim": seen.likeness, "colour drift": seen.colour}
 
 
 def watched(
     name: str, render: ClipRender, frames: int, drive: str
 ) -> tuple[list[Row], list[NDArray[np.uint8]], NDArray[np.float64]]:
     """Figures at each place, the frames there, and seconds and megabytes a second of video ``[n, 2]``."""
-    watch, process = Watch(render), psutil.Process()
+    watch, process = Watch(render.portrait), psutil.Process()
     asked: list[NDArray[np.float32]] = []
 
     def noted() -> Iterator[Motion]:
@@ -93,7 +70,7 @@ def watched(
         spent += time.perf_counter() - since
         for place in seen:
             if place - AROUND < t <= place and t % 5 == 0:
-                seen[place].append(watch(frame, asked[t - 1]))
+                seen[place].append(against(frame, watch(frame), render, asked[t - 1]))
         if t in seen:
             shown.append(frame)
         if t % 400 == 0 or t == frames:  # whole clips and whole sentences' worth of frames
