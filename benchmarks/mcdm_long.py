@@ -4,10 +4,10 @@
         [--picture docs/mcdm_long.png] [--plot docs/mcdm_cost.png]
 
 A portrait speaks for so many frames (ten minutes), by the embedded tier. At frames 30, 300, 1800, 3600 and 7200, in the
-second before each: SSIM with the rig's frame of the same motion, likeness to the portrait (cosine of dlib's embeddings),
-how far the mean colour is from the portrait's, the process's memory, and what a frame takes. Without the archived clip
-the archive holds the portrait throughout; that one ends with the last of these frames. The picture shows those frames;
-the plot, memory and cost against time.
+second before each: SSIM with the rig's frame of the same motion, likeness to the portrait (cosine of dlib's
+embeddings), how far the mean colour is from the portrait's, the process's memory, and what a frame takes. Without the
+archived clip the archive holds the portrait throughout; that one ends with the last of these frames. The picture shows
+those frames; the plot, memory and cost against time.
 """
 
 from __future__ import annotations
