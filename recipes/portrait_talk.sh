@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains the networks of src/magictalk/assets/portrait-talk-identity and portrait-talk-animate over MAGIC-Talk's, which
-# recipes/magic_talk.sh trains. From the repository's root, with the data folder beside it; forty minutes on two CPU cores
+# recipes/magic_talk.sh trains. From the repository's root, with the data folder beside it; an hour on two CPU cores
 # after the dataset, minutes on a GPU. It goes on where it broke off; sheet.png in each stage's folder shows how it goes. An
 # ablation is a run with --without contour, previous or mask; --base takes other networks than the package's.
 set -eu

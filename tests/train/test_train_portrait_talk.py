@@ -207,9 +207,10 @@ def test_all_stages_run_and_go_on(
 
 
 def test_ablations_and_their_names() -> None:
-    whole, short = settings_for(2500), settings_for(250, "previous", looks=3, seed=4, ratio=0.5)
+    whole = settings_for(sum(s.schedule.steps for s in STAGES))
+    short = settings_for(440, "previous", looks=3, seed=4, ratio=0.5)
     assert [s.schedule.steps for s in whole.stages] == [s.schedule.steps for s in STAGES]
-    assert sum(s.schedule.steps for s in short.stages) == 250 and not short.previous and short.contour
+    assert sum(s.schedule.steps for s in short.stages) == 440 and not short.previous and short.contour
     assert short.masking.ratio == 0.5 and short.looks == 3 and short.stages[0].schedule.seed == 4
     assert not any(s.masked for s in settings_for(250, "mask").stages)
     assert settings_for(250, "face").identity == "picture" and not settings_for(250, "contour").contour

@@ -88,6 +88,7 @@ _OWNERS = {
     "contour": ("magic-talk",),
     "portraits": ("portrait-talk",),
     "blend": ("portrait-talk",),
+    "anchor": ("portrait-talk",),
     "alpha": ("mcdm",),
     "text_weight": ("magic-talk", "portrait-talk"),
     "identity_weight": ("magic-talk", "portrait-talk"),
@@ -170,6 +171,14 @@ def animate_command(
             help="With a --portrait of somebody else: how far portrait-talk goes towards them, '0.3' or '0s 0; 4s 1'.",
         ),
     ] = None,
+    anchor: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="How much of the portrait each frame of portrait-talk sees beside the frame before: 0.5.",
+        ),
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="How much of what it remembers mcdm keeps from frame to frame: 0.1."),
@@ -205,6 +214,7 @@ def animate_command(
         "weights": full_tier,
         "portraits": more,
         "blend": blend,
+        "anchor": anchor,
         "alpha": alpha,
     }
     named: dict[str, Any] = {name: value for name, value in options.items() if value is not None}

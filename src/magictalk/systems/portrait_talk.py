@@ -18,12 +18,16 @@ STRENGTH = 0.3
 STEPS = 15
 """Of the embedded tier's denoising; more change little."""
 
+ANCHOR = 0.5
+"""Share of the portrait in what a frame sees as the one before it."""
+
 
 def drawing_of(
     prompt: str | None = None,
     *,
     portraits: Sequence[Path] = (),
     blend: str | None = None,
+    anchor: float = ANCHOR,
     init: Init = "rig",
     strength: float = STRENGTH,
     text_weight: float = 1.0,
@@ -38,6 +42,7 @@ def drawing_of(
         prompt, init: as in :class:`PortraitDrawing`.
         portraits: further pictures of the person, or with ``blend`` of a second one.
         blend: how much of the second person there is: ``"0.3"``, or over time ``"0s 0; 4s 1"``.
+        anchor: how much of the portrait each frame sees beside the frame before, 0 to 1; 0 as in the paper.
         strength: how much noise covers the rig's frames, 0 to 1.
         text_weight, identity_weight: how much the prompt and the faces count, 0 to 4.
         weights: how much others of the conditions count: landmarks, contour, previous.
@@ -57,6 +62,7 @@ def drawing_of(
         Sampling(steps=steps, frames=1, overlap=0, strength=strength, weights=all_weights, **sampling),
         references=tuple(portraits),
         blend=None if blend is None else Blend.parse(blend),
+        anchor=anchor,
     )
 
 

@@ -55,6 +55,7 @@ class Stage:
         controlled: whether AnimateNet takes part.
         previous: whether the frame before is looked at.
         own: share of batches in which that frame is one that the networks made.
+        elsewhere: share of frames whose frame before is any of the clip's.
         masked: whether regions of frames are corrupted.
         videos: at once.
     """
@@ -65,6 +66,7 @@ class Stage:
     controlled: bool = True
     previous: bool = False
     own: float = 0.0
+    elsewhere: float = ELSEWHERE
     masked: bool = False
     videos: int = 16
 
@@ -73,11 +75,15 @@ _IDENTITY = rf"reference\.{IDENTITY_PARTS}"
 STAGES = (
     Stage("identity", _IDENTITY, Schedule(500, 3e-4, 100, every=250), controlled=False, masked=True),
     Stage("animate", r"animate\.(?!.*previous)", Schedule(600, 5e-4, 100, every=300)),
-    Stage("together", rf"animate\.|{_IDENTITY}", Schedule(900, 5e-4, 100, every=450), previous=True),
-    Stage("drift", rf"animate\.|{_IDENTITY}", Schedule(500, 3e-4, 50, every=250), previous=True, own=0.5),
+    Stage("together", rf"animate\.|{_IDENTITY}", Schedule(1800, 5e-4, 100, every=450), previous=True),
+    Stage("drift", rf"animate\.|{_IDENTITY}", Schedule(1500, 3e-4, 50, every=500), previous=True, own=0.5),
+    Stage(
+        "anchored", rf"animate\.|{_IDENTITY}", Schedule(700, 4e-4, 50, every=350), previous=True, own=0.3, elsewhere=0.6
+    ),
 )
 """The paper's order (IV-B): IdentityNet; AnimateNet without temporal attention; everything, here first after real
-frames and then after the networks' own.
+frames, then after the networks' own, then mostly after other frames of the clip: so the portrait may stand in their
+place, and the mouth is where the landmarks are.
 
 IdentityNet's own are the projection and the cross-attentions, over MAGIC-Talk's UNet: so little is added to what ships.
 The paper's rates are for networks that know pictures already and for 32 videos at a time: 5e-6, with AdamW.
@@ -138,19 +144,23 @@ class Frames:
     def __init__(self, videos: Videos) -> None:
         self.videos, self.empty = videos, videos.empty
 
-    def draw(self, count: int, rng: np.random.Generator, varied: bool = True) -> tuple[Batch, Batch]:
-        """So many frames, and the frames before them, each with what came before it."""
+    def draw(
+        self, count: int, rng: np.random.Generator, varied: bool = True, elsewhere: float = ELSEWHERE
+    ) -> tuple[Batch, Batch]:
+        """So many frames, and the frames before them, each with what came before it; ``elsewhere``: see Stage."""
         videos = self.videos
         rows = [
-            self._pair(videos.shown[i][int(rng.integers(len(videos.shown[i]))) if varied else 0], rng, varied)
+            self._pair(
+                videos.shown[i][int(rng.integers(len(videos.shown[i]))) if varied else 0], rng, varied, elsewhere
+            )
             for i in rng.choice(len(videos.clips), count, p=videos.shares)
         ]
         now, before = ([row[k] for row in rows] for k in (0, 1))
         return tuple(Batch(*(torch.stack(p) for p in zip(*part, strict=True))) for part in (now, before))  # type: ignore[return-value]
 
-    def _pair(self, shown: Shown, rng: np.random.Generator, varied: bool) -> tuple[Batch, Batch]:
+    def _pair(self, shown: Shown, rng: np.random.Generator, varied: bool, elsewhere: float) -> tuple[Batch, Batch]:
         t = int(rng.choice(shown.seen[shown.seen >= 2])) if (shown.seen >= 2).any() else len(shown) - 1
-        before = int(rng.integers(len(shown))) if varied and rng.random() < ELSEWHERE else t - 1
+        before = int(rng.integers(len(shown))) if varied and rng.random() < elsewhere else t - 1
         face = shown.face.expand(PICTURES, -1)
         text = shown.text.float()
         if varied:
@@ -301,7 +311,8 @@ def run(
             wrapped: nn.Module, rng: np.random.Generator, device: torch.device, stage: Stage = stage,
             loss_on: Callable[..., Tensor] = loss_on,
         ) -> Tensor:  # fmt: skip
-            return loss_on(wrapped, taught.draw(stage.videos, rng), rng, device, rng.random() < stage.own)
+            pair = taught.draw(stage.videos, rng, elsewhere=stage.elsewhere)
+            return loss_on(wrapped, pair, rng, device, rng.random() < stage.own)
 
         def held(
             mean: nn.Module, device: torch.device, looks: list[tuple[Batch, Batch]] = looks,

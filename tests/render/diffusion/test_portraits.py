@@ -160,6 +160,8 @@ def test_other_peoples_pictures_are_warned_of(portrait: Portrait, networks: Netw
 
 
 def test_bad_pictures_and_weights(portrait: Portrait, networks: Networks, files: Path) -> None:
+    with pytest.raises(OptionError, match=r"anchor is 1\.5; expected 0 to 1"):
+        PortraitDrawing(anchor=1.5)
     with pytest.raises(OptionError, match="blend mixes two people, and there is one picture"):
         PortraitDrawing(blend=Blend.parse("0.3"))
     with pytest.raises(OptionError, match=r"all pictures show one \(likeness 1\.00 or more\)"):

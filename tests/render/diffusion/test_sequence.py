@@ -59,14 +59,14 @@ def drawn(diffusion: VideoDiffusion, face: tuple[np.ndarray, np.ndarray]) -> Any
 
     def draw(
         before: np.ndarray = picture, frames: int = FRAMES, kept: Frames | None = None, changed: int | None = None,
-        **sampling: Any,
+        anchor: float = 0.0, **sampling: Any,
     ) -> list[np.ndarray]:  # fmt: skip
         def steps() -> Iterator[Step]:
             for t in range(frames):
                 yield Step(mesh + np.float32(0.2 * t), torch.full((1, 10), 5.0 if t == changed else 1.0), None)
 
         how = Sampling(**({"steps": 2, "guidance": 1.5} | sampling))
-        return list(FrameByFrame(diffusion, wanted, how, before, mesh)(steps(), kept))
+        return list(FrameByFrame(diffusion, wanted, how, before, mesh, anchor)(steps(), kept))
 
     return draw
 
@@ -85,6 +85,12 @@ def test_a_frame_knows_those_before_and_none_behind(drawn: Any, face: tuple[np.n
     changed = drawn(changed=1)
     same = [np.array_equal(a, b) for a, b in zip(frames, changed, strict=True)]
     assert same[:2] == [True, False]
+
+
+def test_an_anchor_shows_the_portrait_beside_the_frame_before(drawn: Any) -> None:
+    plain, half, whole = (drawn(anchor=share) for share in (0.0, 0.5, 1.0))
+    assert np.array_equal(plain[0], half[0]) and np.array_equal(plain[0], whole[0])  # there it is the portrait anyway
+    assert not np.array_equal(plain[1], half[1]) and not np.array_equal(half[1], whole[1])
 
 
 def test_a_job_that_broke_off_is_gone_on_with(drawn: Any, tmp_path: Path) -> None:

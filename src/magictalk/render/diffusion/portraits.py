@@ -30,16 +30,20 @@ class PortraitDrawing(Drawing):
     Attributes:
         references: further pictures, of the same person; or of a second one, with ``blend``.
         blend: how much of the second person there is, over time.
+        anchor: how much of the portrait each frame sees beside the frame before, 0 to 1; 0 is the paper's.
 
     Raises:
-        OptionError: when there is a blend and one picture only, or all conditions have the weight 0.
+        OptionError: when the anchor is no share, there is a blend and one picture only, or all weights are 0.
     """
 
     references: tuple[Path, ...] = ()
     blend: Blend | None = None
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.anchor <= 1:
+            raise OptionError(f"anchor is {self.anchor:g}; expected 0 to 1")
         if self.blend and not self.references:
             raise OptionError("blend mixes two people, and there is one picture; give one of the second person too")
         weights = self.sampling.weights
@@ -64,7 +68,7 @@ class PortraitRender(DiffusionRender):
 
     def __init__(self, portrait: Portrait, drawing: PortraitDrawing, networks: Networks) -> None:
         self._references = [Portrait.open(path) for path in drawing.references]
-        self._blend = drawing.blend
+        self._blend, self._anchor = drawing.blend, drawing.anchor
         self._other = torch.zeros(0)
         super().__init__(portrait, drawing, networks)
 
@@ -108,7 +112,7 @@ class PortraitRender(DiffusionRender):
             0, lambda a, b: blend_tokens(self._tokens, self.prompts.shares(a, b)), self._empty, self._face,
             _nothing, self._contour,
         )  # fmt: skip
-        draw = FrameByFrame(self._networks.diffusion, wanted, self.sampling(), shown, mesh)
+        draw = FrameByFrame(self._networks.diffusion, wanted, self.sampling(), shown, mesh, self._anchor)
         kept = None if work is None else Frames(work, f"{job} {self._drawing}")
         yield from islice(draw(self.steps(motions), kept), start, None)
 

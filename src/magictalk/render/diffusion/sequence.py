@@ -3,6 +3,9 @@
 The frame before is looked at twice: as it is (temporal attention), and as the outline of its head (identity attention,
 "head placement guidance"). Before the first frame there is the portrait. A frame's cost and memory do not depend on how
 many came before, and it can be shown as soon as it is there.
+
+What a small network gets wrong it sees again in the frame before, and adds to it each time. An anchor ends this: the
+portrait, mixed into what is shown as the frame before.
 """
 
 from __future__ import annotations
@@ -49,13 +52,15 @@ class FrameByFrame:
         sampling: steps, guidance, strength, seed, weights.
         portrait: what is seen before the first frame, ``[S, S, 3]``.
         mesh: of the portrait, ``[478, 3]`` px.
+        anchor: share of the portrait in what temporal attention is shown as the frame before, 0 to 1; 0 is the paper's.
     """
 
     def __init__(
-        self, diffusion: VideoDiffusion, wanted: Wanted, sampling: Sampling, portrait: Frame, mesh: NDArray[np.float32]
-    ) -> None:
+        self, diffusion: VideoDiffusion, wanted: Wanted, sampling: Sampling, portrait: Frame, mesh: NDArray[np.float32],
+        anchor: float = 0.0,
+    ) -> None:  # fmt: skip
         self._diffusion, self._wanted, self._sampling = diffusion, wanted, sampling
-        self._portrait, self._mesh = portrait, mesh
+        self._portrait, self._mesh, self._anchor = portrait, mesh, anchor
 
     def __call__(self, steps: Iterator[Step], kept: Frames | None = None) -> Iterator[Frame]:
         """Frames, uint8 RGB ``[S, S, 3]``, as many as steps.
@@ -86,7 +91,7 @@ class FrameByFrame:
             face=step.face,
             landmarks=lambda first, last: landmarks,
             contour=edges_as_control(outline),
-            previous=as_control(before),
+            previous=torch.lerp(as_control(before), as_control(self._portrait), self._anchor),
         )
         diffusion, sampling = self._diffusion, self._sampling
         # the same for all frames: what moves is asked for
