@@ -3,7 +3,7 @@
     python benchmarks/portrait_talk.py --data ../shared/data [--portraits 5] [--steps 12] [--json FILE]
 
 writes three sheets. ``docs/portrait_talk.png``: for each publishable portrait the picture, its rig render, what is
-generated from the rig's frames, from noise, and on the way to the next portrait's person.
+generated from the rig's frames, from noise, and on the way to the person among them who is least alike.
 ``docs/portrait_talk_weights.png`` (the paper's IV-H): a prompt that contradicts the picture, under growing weights of
 the prompt from left to right and of who it is from top to bottom. ``docs/portrait_talk_prompts.png`` (IV-I):
 expression, age, gender, hair, background, style. Each is the sixteen frames of a spoken sentence in which the mouth
@@ -32,6 +32,7 @@ from table import add_json_option, report
 from magictalk.motion import ARKIT, Motion
 from magictalk.portrait import Portrait
 from magictalk.render.diffusion import tiers
+from magictalk.render.diffusion.identity import embedding_of, likeness
 from magictalk.render.diffusion.portraits import PortraitDrawing, PortraitRender
 from magictalk.render.diffusion.render import Networks
 from magictalk.systems.portrait_talk import drawing_of
@@ -77,6 +78,7 @@ def main() -> None:
     judge, motion = Judge(), spoken()
     widest = int(motion.coefficients[:, ARKIT.index("jawOpen")].argmax())
     portraits = portraits_of(options.data, options.portraits)
+    embeddings = [embedding_of(each, networks.embed) for each in portraits]
     found: dict[str, list[float]] = {}
     people, prompted, weighed = [], [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +86,8 @@ def main() -> None:
         for file, portrait in zip(files, portraits, strict=True):
             Image.fromarray(portrait.image).save(file)
         for i, portrait in enumerate(track(portraits, console=Console(stderr=True))):
-            other, file = portraits[(i + 1) % len(portraits)], files[(i + 1) % len(portraits)]
+            alike = [likeness(embeddings[i], each) for each in embeddings]
+            other, file = portraits[int(np.argmin(alike))], files[int(np.argmin(alike))]
             cases: Mapping[str, PortraitDrawing] = {
                 "rig": drawing_of(steps=2 * options.steps),
                 "noise": drawing_of(init="noise", steps=options.steps),
