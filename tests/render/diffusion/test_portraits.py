@@ -159,13 +159,18 @@ def test_other_peoples_pictures_are_warned_of(portrait: Portrait, networks: Netw
         drawn(portrait, networks, references=(files / "other.png",))
 
 
+def test_a_blend_of_people_who_look_alike_is_warned_of(portrait: Portrait, networks: Networks, files: Path) -> None:
+    with pytest.warns(MagicTalkWarning, match=r"all pictures look like one person \(likeness 1\.00 or more, expected"):
+        drawing = PortraitDrawing("a person", "noise", SHORT, references=(files / "own.png",), blend=Blend.parse("1"))
+        render = PortraitRender(portrait, drawing, networks)
+    assert len(render._face) == len(render._other) == 1
+
+
 def test_bad_pictures_and_weights(portrait: Portrait, networks: Networks, files: Path) -> None:
     with pytest.raises(OptionError, match=r"anchor is 1\.5; expected 0 to 1"):
         PortraitDrawing(anchor=1.5)
     with pytest.raises(OptionError, match="blend mixes two people, and there is one picture"):
         PortraitDrawing(blend=Blend.parse("0.3"))
-    with pytest.raises(OptionError, match=r"all pictures show one \(likeness 1\.00 or more\)"):
-        drawn(portrait, networks, references=(files / "own.png",), blend=Blend.parse("0.3"))
     with pytest.raises(PortraitError, match=r"nobody\.png"):
         drawn(portrait, networks, references=(files / "nobody.png",))
     with pytest.raises(OptionError, match="all weights are 0"):

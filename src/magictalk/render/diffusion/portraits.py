@@ -62,8 +62,7 @@ class PortraitRender(DiffusionRender):
         networks: by what; AnimateNet looks at the frame before.
 
     Raises:
-        OptionError, PortraitError, StyleError: as :class:`DiffusionRender`; or a reference has no face, or ``blend``
-            finds one person only.
+        OptionError, PortraitError, StyleError: as :class:`DiffusionRender`; or a reference has no face.
     """
 
     def __init__(self, portrait: Portrait, drawing: PortraitDrawing, networks: Networks) -> None:
@@ -79,7 +78,13 @@ class PortraitRender(DiffusionRender):
         own, self._other = people(embeddings, self._networks.same)
         if self._blend and not len(self._other):
             least = min(likeness(e, embeddings[0]) for e in embeddings[1:])
-            raise OptionError(f"blend mixes two people, and all pictures show one (likeness {least:.2f} or more)")
+            warnings.warn(
+                f"all pictures look like one person (likeness {least:.2f} or more, expected less than "
+                f"{self._networks.same:.2f}); all but the first are taken for the other one",
+                MagicTalkWarning,
+                stacklevel=2,
+            )
+            own, self._other = torch.stack(embeddings[:1]), torch.stack(embeddings[1:])
         if len(self._other) and not self._blend:
             least = min(likeness(e, embeddings[0]) for e in embeddings)
             warnings.warn(
