@@ -143,9 +143,9 @@ def test_gradients_reach_exactly_what_a_stage_trains(
     assert touched == wanted and wanted
     assert {name.split(".")[0] for name in wanted} == {
         "identity": {"reference"}, "animate": {"animate"}, "together": {"animate", "reference"},
-        "drift": {"animate", "reference"},
+        "drift": {"animate", "reference"}, "anchored": {"animate", "reference"},
     }[stage.name]  # fmt: skip
-    assert any("previous" in name for name in wanted) is (stage.name in ("together", "drift"))
+    assert any("previous" in name for name in wanted) is (stage.name in ("together", "drift", "anchored"))
 
 
 def test_it_begins_as_magic_talk_does(
@@ -208,9 +208,9 @@ def test_all_stages_run_and_go_on(
 
 def test_ablations_and_their_names() -> None:
     whole = settings_for(sum(s.schedule.steps for s in STAGES))
-    short = settings_for(440, "previous", looks=3, seed=4, ratio=0.5)
+    short = settings_for(510, "previous", looks=3, seed=4, ratio=0.5)
     assert [s.schedule.steps for s in whole.stages] == [s.schedule.steps for s in STAGES]
-    assert sum(s.schedule.steps for s in short.stages) == 440 and not short.previous and short.contour
+    assert sum(s.schedule.steps for s in short.stages) == 510 and not short.previous and short.contour
     assert short.masking.ratio == 0.5 and short.looks == 3 and short.stages[0].schedule.seed == 4
     assert not any(s.masked for s in settings_for(250, "mask").stages)
     assert settings_for(250, "face").identity == "picture" and not settings_for(250, "contour").contour
