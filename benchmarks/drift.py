@@ -1,4 +1,4 @@
-"""Drift of a video that goes on from its own frames (PortraitTalk), with and without the attention to the frame before.
+"""Drift of a video that goes on from its own frames (PortraitTalk); without its anchor; without the frame before.
 
     python benchmarks/drift.py [--seconds 60] [--steps 8] [--picture docs/drift.png] [--weights FOLDER] [--json FILE]
 
@@ -14,6 +14,7 @@ import argparse
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from minutes import Seen, Watch, said
@@ -33,6 +34,11 @@ from magictalk.systems.portrait_talk import drawing_of
 
 EVERY = 5
 """Frames between two that are looked at."""
+CASES: dict[str, dict[str, Any]] = {
+    "whole": {},
+    "without the anchor": {"anchor": 0.0},
+    "without temporal attention": {"weights": {"previous": 0.0}},
+}
 SEEN = {"likeness": "cosine", "colour": "levels", "head": "% of the picture", "change": "levels"}
 """What is measured, and in what."""
 
@@ -104,8 +110,8 @@ def main() -> None:
     networks = tiers.nano_portrait(*own)
     portrait = Portrait.from_array(data.astronaut())
     curves = {}
-    for name, weights in (("whole", {}), ("without temporal attention", {"previous": 0.0})):
-        drawing = drawing_of(init="noise", steps=options.steps, weights=weights)
+    for name, how in CASES.items():
+        drawing = drawing_of(init="noise", steps=options.steps, **how)
         curves[name] = watched(PortraitRender(portrait, drawing, networks), options.seconds, name)
     rows = [each for name, seen in curves.items() for each in rows_of(name, seen)]
     rows.append(row("peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MB"))

@@ -97,7 +97,7 @@ def memory(lengths: list[float], weights: Path | None) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--memory", nargs="*", type=float, help="seconds; memory only")
+    parser.add_argument("--memory", nargs="+", type=float, help="seconds; memory only")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--weights", type=Path, help="a folder with vae, reference and animate, not the package's")
     parser.add_argument("--case", type=float, help=argparse.SUPPRESS)

@@ -41,6 +41,7 @@ from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.sequence import FrameByFrame, Step
 from magictalk.render.diffusion.text import SentenceText
 from magictalk.render.diffusion.tiers import SHIPPED
+from magictalk.systems.portrait_talk import ANCHOR
 from magictalk.train.looks import person_of
 from magictalk.train.pictures import Clip, gather
 from magictalk.train.portrait_talk import Frames, networks_of, run, save, settings_for
@@ -142,7 +143,7 @@ class Generator:
         wanted = Wanted(
             FRAMES, lambda a, b: words[:1].expand(b - a, -1, -1), words[1], face, lambda a, b: nothing[:, None], nothing
         )
-        draw = FrameByFrame(self._video, wanted, Sampling(steps=steps), clip.frames[0], deep(clip.points[0]))
+        draw = FrameByFrame(self._video, wanted, Sampling(steps=steps), clip.frames[0], deep(clip.points[0]), ANCHOR)
         return list(draw(Step(deep(mesh), face) for mesh in clip.points[:FRAMES]))
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the networks of src/magictalk/assets/nano-vae, magic-talk-reference and magic-talk-animate. From the repository's
 # root, with the data folder beside it; an hour and three quarters on two CPU cores after the dataset, minutes on a GPU
-# (accelerate uses what there is). Both go on where they broke off; out/magic-talk/captions.csv can be edited, and sheet.png
+# (accelerate uses what there is); prepared videos, 3 GB, stay in out/dataset/looks. Both go on where they broke off; out/magic-talk/captions.csv can be edited, and sheet.png
 # in each stage's folder shows how it goes. An ablation is a run with --without decoupling, face, contour or motion.
 set -eu
 magictalk data build ../shared/data/videos -o out/dataset

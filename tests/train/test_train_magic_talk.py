@@ -16,7 +16,7 @@ from PIL import Image
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.train import magic_talk
-from magictalk.train.loop import Schedule
+from magictalk.train.loop import Schedule, moved
 from magictalk.train.magic_talk import (
     STAGES,
     Settings,
@@ -138,7 +138,8 @@ def test_a_picture_code_knows_a_picture() -> None:
 
 def test_a_batch_moves_whole() -> None:
     batch = Batch(*(torch.zeros(1) for _ in Batch._fields))
-    assert isinstance(batch.to(torch.device("cpu")), Batch)
+    there = moved(batch, torch.device("meta"))
+    assert isinstance(there, Batch) and all(part.is_meta for part in there)
 
 
 def test_frames_of_a_video_have_more_or_less_of_their_noise_in_common() -> None:

@@ -206,6 +206,15 @@ def test_all_stages_run_and_go_on(
     assert all(torch.equal(v, base[0].state_dict()[n]) for n, v in left.items())  # the rest is the common network's
 
 
+def test_the_frame_before_may_be_any_of_the_clips(frames: Frames) -> None:
+    """The clip's last frame is before none of it, and so is seen there only when frames are taken from elsewhere."""
+    last = [shown.clip.heads[-1] for of in frames.videos.shown for shown in of]
+    ends = torch.from_numpy(np.stack(last)) / 127.5 - 1
+    for elsewhere, expected in ((0.0, False), (1.0, True)):
+        batch, _ = frames.draw(200, np.random.default_rng(0), elsewhere=elsewhere)
+        assert any(torch.equal(seen[0], end) for seen in batch.contour for end in ends) is expected
+
+
 def test_ablations_and_their_names() -> None:
     whole = settings_for(sum(s.schedule.steps for s in STAGES))
     short = settings_for(510, "previous", looks=3, seed=4, ratio=0.5)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from magictalk.errors import MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Batch = TypeVar("Batch", bound="tuple[Tensor, ...]")
 
 STATE = "state.safetensors"
 """In the work folder: what a run needs to go on."""
@@ -74,6 +76,11 @@ def accelerator_of(schedule: Schedule) -> Accelerator:
             f"training needs accelerate, which cannot be imported ({error}); pip install 'magictalk[train]'"
         ) from error
     return Accelerator(mixed_precision=schedule.precision)
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """A named tuple of tensors, on a device."""
+    return cast(Batch, cast(Any, type(batch))(*(part.to(device) for part in batch)))
 
 
 def train(

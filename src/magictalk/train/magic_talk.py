@@ -28,7 +28,7 @@ from magictalk.render.diffusion.animate import AnimateNet
 from magictalk.render.diffusion.fusion import mixed
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas, animatediff_scheduler
-from magictalk.train.loop import Schedule, command_line, train
+from magictalk.train.loop import Schedule, command_line, moved, train
 from magictalk.train.videos import Batch, Looking, Videos, gathered
 
 NANO: dict[str, Any] = {
@@ -190,7 +190,7 @@ def run(
         def loss_on(wrapped: nn.Module, batch: Batch, rng: np.random.Generator, device: torch.device) -> Tensor:
             t = torch.from_numpy(rng.integers(0, len(a), len(batch.latents)))
             epsilon = noise_for(batch.latents, rng).to(device)
-            return cast(Tensor, wrapped(batch.to(device), epsilon, t.to(device), a[t].to(device)))
+            return cast(Tensor, wrapped(moved(batch, device), epsilon, t.to(device), a[t].to(device)))
 
         def step(wrapped: nn.Module, rng: np.random.Generator, device: torch.device, stage: Stage = stage) -> Tensor:
             return loss_on(wrapped, taught.draw(stage.videos, stage.frames, rng), rng, device)
@@ -214,7 +214,7 @@ def sheet(
     network: Talking, vae: nn.Module, batch: Batch, empty: Tensor, path: Path, device: torch.device, steps: int = 12
 ) -> None:
     """Pictures out of noise below the real ones and their control pictures, at the running mean's weights."""
-    parts = Batch(*(part[:8] for part in batch)).to(device)
+    parts = moved(Batch(*(part[:8] for part in batch)), device)
     text = torch.cat([empty.to(device).expand_as(parts.text), parts.text])
     face = torch.cat([torch.zeros_like(parts.face), parts.face])
 

@@ -33,7 +33,7 @@ from magictalk.render.diffusion.clips import MEMORY_PARTS, PRESENT_PARTS, ClipNe
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.render.diffusion.tiers import SHIPPED
-from magictalk.train.loop import Schedule, command_line, train
+from magictalk.train.loop import Schedule, command_line, moved, train
 from magictalk.train.magic_talk import NANO, noise_for, sheet_of
 from magictalk.train.videos import Looking, Shown, Videos, gathered
 
@@ -116,10 +116,6 @@ class Batch(NamedTuple):
     archive: Tensor
     motion: Tensor
     weight: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same elsewhere."""
-        return Batch(*(part.to(device) for part in self))
 
 
 class Clips:
@@ -265,7 +261,7 @@ def run(
         def loss_on(
             wrapped: nn.Module, pair: tuple[Batch, Batch], rng: np.random.Generator, device: torch.device, both: bool
         ) -> Tensor:
-            batch, before = (part.to(device) for part in pair)
+            batch, before = (moved(part, device) for part in pair)
             t = torch.from_numpy(rng.integers(0, steps, len(batch.latents))).to(device)
             epsilon = noise_for(batch.latents.cpu(), rng).to(device)
             return cast(Tensor, wrapped(batch, before if both else None, epsilon, t))
@@ -278,7 +274,7 @@ def run(
             mean: nn.Module, device: torch.device, looks: list[tuple[Batch, Batch]] = looks,
             folder: Path = work / stage.name, stage: Stage = stage,
         ) -> float:  # fmt: skip
-            sheet(cast(Remembering, mean), vae, looks[0][0].to(device), folder / "sheet.png", device)
+            sheet(cast(Remembering, mean), vae, moved(looks[0][0], device), folder / "sheet.png", device)
             with torch.inference_mode():
                 found = [
                     loss_on(mean, pair, np.random.default_rng([2, i]), device, stage.frames > 1)

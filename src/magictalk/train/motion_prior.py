@@ -25,7 +25,7 @@ from magictalk.drive.motion_prior import HEAD, STREAMS, MotionPrior, MotionToken
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.recognition import as_identity
 from magictalk.face.rig import Rig
-from magictalk.train.loop import Schedule, command_line, train
+from magictalk.train.loop import Schedule, command_line, moved, train
 from magictalk.train.sequences import Talk, balance, mirror, need, starts_of, talk_of
 from magictalk.train.variational import SHARES, hear, veiled
 
@@ -79,10 +79,6 @@ class Batch(NamedTuple):
     heard: Tensor
     image: Tensor
     guided: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same elsewhere."""
-        return Batch(*(part.to(device) for part in self))
 
 
 class Windows:
@@ -194,11 +190,11 @@ def run(
     log("stage prior")
 
     def denoise(wrapped: nn.Module, rng: np.random.Generator, device: torch.device) -> Tensor:
-        return prior_loss(wrapped, tokens, windows(settings.batch, rng).to(device), rng, device)
+        return prior_loss(wrapped, tokens, moved(windows(settings.batch, rng), device), rng, device)
 
     def denoised(mean: nn.Module, device: torch.device) -> float:
         with torch.inference_mode():
-            found = [prior_loss(mean, tokens, look.to(device), np.random.default_rng([2, i]), device)
+            found = [prior_loss(mean, tokens, moved(look, device), np.random.default_rng([2, i]), device)
                      for i, look in enumerate(looks)]  # fmt: skip
         return float(torch.stack(found).mean())
 

@@ -28,7 +28,7 @@ from magictalk.render.diffusion.animate import PREVIOUS, AnimateNet
 from magictalk.render.diffusion.reference import IDENTITY_PARTS, ReferenceNet, without_motion
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.render.diffusion.tiers import SHIPPED
-from magictalk.train.loop import Schedule, command_line, train
+from magictalk.train.loop import Schedule, command_line, moved, train
 from magictalk.train.magic_talk import guided, sheet_of
 from magictalk.train.masking import Masking
 from magictalk.train.videos import FACE_NOISE, Looking, Shown, Videos, gathered
@@ -128,10 +128,6 @@ class Batch(NamedTuple):
     previous: Tensor
     weight: Tensor
     pictures: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same elsewhere."""
-        return Batch(*(part.to(device) for part in self))
 
 
 class Frames:
@@ -289,7 +285,7 @@ def run(
             wrapped: nn.Module, pair: tuple[Batch, Batch], rng: np.random.Generator, device: torch.device,
             own: bool, stage: Stage = stage,
         ) -> Tensor:  # fmt: skip
-            batch, before = (part.to(device) for part in pair)
+            batch, before = (moved(part, device) for part in pair)
             if own:
                 batch = batch._replace(previous=made(wrapped, vae, before, rng, device))
             noise = torch.from_numpy(rng.standard_normal(tuple(batch.previous.shape), np.float32)).to(device)
@@ -351,7 +347,7 @@ def _latents(vae: nn.Module, pictures: Tensor) -> Tensor:
 
 def sheet(network: Portraying, vae: nn.Module, batch: Batch, empty: Tensor, path: Path, device: torch.device) -> None:
     """Frames out of noise below the real ones and what is known of them."""
-    parts = Batch(*(part[:8] for part in batch)).to(device)
+    parts = moved(Batch(*(part[:8] for part in batch)), device)
     text = torch.cat([empty.to(device).expand_as(parts.text), parts.text])
     face = torch.cat([torch.zeros_like(parts.face), parts.face])
 

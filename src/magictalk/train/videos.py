@@ -86,10 +86,6 @@ class Batch(NamedTuple):
     contour: Tensor
     weight: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """The same elsewhere."""
-        return Batch(*(part.to(device) for part in self))
-
 
 class Reader(Protocol):
     """Reads captions, as :class:`magictalk.render.diffusion.text.TextEncoder`."""
