@@ -92,9 +92,7 @@ def main() -> None:
                 "rig": drawing_of(steps=2 * options.steps),
                 "noise": drawing_of(init="noise", steps=options.steps),
                 **{
-                    f"{share:.0%} of another": drawing_of(
-                        init="noise", steps=options.steps, portraits=[file], blend=str(share)
-                    )
+                    f"{share:.0%} of another": drawing_of(steps=2 * options.steps, portraits=[file], blend=str(share))
                     for share in SHARES
                 },
             }

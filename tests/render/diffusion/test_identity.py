@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from magictalk import Portrait
 from magictalk.errors import OptionError
-from magictalk.render.diffusion.identity import GREY, Blend, between, embedding_of, likeness, people
+from magictalk.render.diffusion.identity import GREY, Blend, between, embedding_of, in_place_of, likeness, people
 
 
 def faces(count: int, seed: int, spread: float = 0.2) -> torch.Tensor:
@@ -23,10 +24,8 @@ def faces(count: int, seed: int, spread: float = 0.2) -> torch.Tensor:
 
 def test_people_are_told_apart() -> None:
     a, b = faces(3, 0), faces(2, 1)
-    own, others = people([*a[:2], *b, a[2]], 0.82)
-    assert torch.equal(own, a) and torch.equal(others, b)
-    own, others = people(list(a), 0.82)
-    assert torch.equal(own, a) and others.shape == (0, 128)
+    assert people([*a[:2], *b, a[2]], 0.82) == ([0, 1, 4], [2, 3])
+    assert people(list(a), 0.82) == ([0, 1, 2], [])
 
 
 def test_the_way_from_one_person_to_another() -> None:
@@ -34,6 +33,7 @@ def test_the_way_from_one_person_to_another() -> None:
     goal = torch.nn.functional.normalize(b, dim=-1).mean(0)
     assert torch.equal(between(a, b, 0), a)
     assert torch.allclose(between(a, b, 1), (goal / goal.norm() * 128**0.5).expand(3, -1), atol=1e-4)
+    assert not between(torch.zeros(2, 8), torch.zeros(1, 8), 0.5).any()  # nobody
     near = [[likeness(e, goal) for e in between(a, b, share)] for share in (0, 0.25, 0.5, 0.75, 1)]
     assert (np.diff(near, axis=0) > 0).all()
 
@@ -74,3 +74,14 @@ def test_backgrounds_are_taken_out(astronaut: np.ndarray) -> None:
     corner, nose = seen[0][:20, :20].astype(int), portrait.landmarks[4, 1::-1].astype(int)
     assert np.abs(corner - GREY).max() < 12
     assert np.abs(seen[0][tuple(nose)].astype(int) - portrait.image[tuple(nose)]).max() < 6
+
+
+def test_another_picture_is_laid_into_the_place_of_the_portrait(astronaut: np.ndarray) -> None:
+    """Her own, turned and larger, is laid back onto itself."""
+    portrait = Portrait.from_array(astronaut)
+    turned = cv2.warpAffine(astronaut, np.array([[1.26, 0.34, -90], [-0.34, 1.26, 60.0]]), (640, 600))
+    again = in_place_of(portrait, Portrait.from_array(turned))
+    assert again.image.shape == astronaut.shape
+    assert np.abs(again.landmarks[:, :2] - portrait.landmarks[:, :2]).mean() < 0.01 * portrait.face.box[2]
+    inside = np.s_[60:180, 170:280]
+    assert np.abs(again.image[inside].astype(int) - astronaut[inside]).mean() < 8

@@ -135,7 +135,7 @@ def test_a_second_picture_of_the_person_is_another_token(portrait: Portrait, net
     render = PortraitRender(
         portrait, PortraitDrawing("a person", sampling=SHORT, references=(files / "own.png",)), networks
     )
-    assert render._face.shape == (2, 10) and not len(render._other)
+    assert render._face.shape == (2, 10) and render._other is None
 
 
 def test_two_people_blend(portrait: Portrait, networks: Networks, files: Path) -> None:
@@ -154,6 +154,33 @@ def test_two_people_blend(portrait: Portrait, networks: Networks, files: Path) -
     assert torch.equal(faces[3][0], faces[0][0]) and torch.allclose(faces[3][-1], faces[2][0], atol=1e-5)
 
 
+def test_a_blend_goes_all_the_way(portrait: Portrait, networks: Networks, files: Path) -> None:
+    """In mesh, rig's frames, anchor and what stands before the first frame; half of it lies between."""
+    own, half, whole = (
+        PortraitRender(
+            portrait,
+            PortraitDrawing(
+                None, "rig", SHORT, references=(files / "other.png",), blend=Blend.parse(share), anchor=0.5
+            ),
+            networks,
+        )
+        for share in ("0", "0.5", "1")
+    )
+    other = own._other
+    assert other is not None
+    start, middle, end = (list(each.steps([motion(3)])) for each in (own, half, whole))
+    alone = list(own._alone([motion(3)])), list(other._alone([motion(3)]))
+    for t in range(3):
+        for step, expected in ((start[t], alone[0][t]), (end[t], alone[1][t])):
+            assert np.array_equal(step.mesh, expected.mesh) and np.array_equal(step.beginning, expected.beginning)
+        for name in ("mesh", "beginning", "anchor"):
+            a, b, c = (np.asarray(getattr(each[t], name), float) for each in (start, middle, end))
+            assert np.abs(b - (a + c) / 2).max() <= 1 and not np.array_equal(a, c)
+    assert np.array_equal(end[0].anchor, other._shown(0)[0]) and np.array_equal(start[0].anchor, own._shown(0)[0])
+    texts = [each._text(0, 2) for each in (own, half, whole)]
+    assert torch.allclose(texts[1], (texts[0] + texts[2]) / 2)
+
+
 def test_other_peoples_pictures_are_warned_of(portrait: Portrait, networks: Networks, files: Path) -> None:
     with pytest.warns(MagicTalkWarning, match=r"do not look like one person \(likeness 0\.01, expected 0\.82\)"):
         drawn(portrait, networks, references=(files / "other.png",))
@@ -163,7 +190,7 @@ def test_a_blend_of_people_who_look_alike_is_warned_of(portrait: Portrait, netwo
     with pytest.warns(MagicTalkWarning, match=r"all pictures look like one person \(likeness 1\.00 or more, expected"):
         drawing = PortraitDrawing("a person", "noise", SHORT, references=(files / "own.png",), blend=Blend.parse("1"))
         render = PortraitRender(portrait, drawing, networks)
-    assert len(render._face) == len(render._other) == 1
+    assert render._other is not None and len(render._face) == len(render._other._face) == 1
 
 
 def test_bad_pictures_and_weights(portrait: Portrait, networks: Networks, files: Path) -> None:

@@ -84,11 +84,26 @@ def likeness(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
-def people(embeddings: Sequence[Tensor], same: float) -> tuple[Tensor, Tensor]:
-    """Those who are the first one ``[R, E]`` and the others ``[R', E]``, by cosines of at least ``same`` and below."""
-    own = [e for e in embeddings if likeness(e, embeddings[0]) >= same]
-    others = [e for e in embeddings if likeness(e, embeddings[0]) < same]
-    return torch.stack(own), torch.stack(others) if others else torch.zeros(0, len(own[0]))
+def people(embeddings: Sequence[Tensor], same: float) -> tuple[list[int], list[int]]:
+    """Which are the first one and which are not, by cosines of at least ``same`` and below."""
+    own = [i for i, e in enumerate(embeddings) if likeness(e, embeddings[0]) >= same]
+    return own, [i for i in range(len(embeddings)) if i not in own]
+
+
+def in_place_of(portrait: Portrait, other: Portrait) -> Portrait:
+    """The other one's picture, turned, scaled and moved until its mesh lies on the portrait's, and cut to its size.
+
+    Raises:
+        PortraitError: when no face is found there any more.
+    """
+    height, width = portrait.image.shape[:2]
+    here, there = (points[:, 0] + 1j * points[:, 1] for points in (other.landmarks, portrait.landmarks))
+    # least squares over similarities, which are the complex numbers' lines
+    turn = np.vdot(here - here.mean(), there - there.mean()) / np.vdot(here - here.mean(), here - here.mean())
+    move = there.mean() - turn * here.mean()
+    matrix = np.array([[turn.real, -turn.imag, move.real], [turn.imag, turn.real, move.imag]])
+    picture = cv2.warpAffine(other.image, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    return Portrait.from_array(np.asarray(picture, np.uint8), face_box=portrait.face.box)
 
 
 def between(own: Tensor, other: Tensor, share: float) -> Tensor:
@@ -100,8 +115,8 @@ def between(own: Tensor, other: Tensor, share: float) -> Tensor:
     if share == 0:
         return own
     length = own.norm(dim=-1, keepdim=True)
-    a = own / length
-    b = torch.nn.functional.normalize(torch.nn.functional.normalize(other, dim=-1).mean(0), dim=0)
+    unit = torch.nn.functional.normalize
+    a, b = unit(own, dim=-1), unit(unit(other, dim=-1).mean(0), dim=0)
     angle = (a @ b).clamp(-1, 1).arccos()[:, None]
     way = torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b
-    return length * torch.nn.functional.normalize(way, dim=-1)
+    return length * unit(way, dim=-1)

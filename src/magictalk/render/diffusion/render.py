@@ -109,7 +109,7 @@ class DiffusionRender:
         self._drawing, self._networks = drawing, networks
         side = networks.side
         self.frame_size = side, side
-        self.portrait = head_of(portrait)
+        self.portrait = self._framed(portrait)
         large = max(2 * side, 256) if side < 512 else side  # the rig draws small faces poorly
         self.rig = RigRender(self.portrait, (large, large))
         shown = resized(self.portrait.image, side)
@@ -123,6 +123,10 @@ class DiffusionRender:
         self._empty = networks.text([""])[0]
         self._face = self._who()
         self._contour = as_control(self._edges())
+
+    def _framed(self, portrait: Portrait) -> Portrait:
+        """What of the picture is drawn."""
+        return head_of(portrait)
 
     def _who(self) -> Tensor:
         """Who is seen."""

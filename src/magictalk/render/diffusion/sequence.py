@@ -5,7 +5,7 @@ The frame before is looked at twice: as it is (temporal attention), and as the o
 many came before, and it can be shown as soon as it is there.
 
 What a small network gets wrong it sees again in the frame before, and adds to it each time. An anchor ends this: the
-portrait, mixed into what is shown as the frame before.
+portrait, mixed into what is shown as the frame before (between two people, what is between their portraits).
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Step:
         mesh: of the face, ``[478, 3]`` px of the frame; it is drawn as landmarks.
         face: embeddings ``[R, E]`` of who it is.
         beginning: a frame of another render, which is laid under noise; pure noise where None.
+        anchor: what is mixed into the frame before; the portrait where None.
     """
 
     mesh: NDArray[np.float32]
     face: Tensor
     beginning: Frame | None = None
+    anchor: Frame | None = None
 
 
 class FrameByFrame:
@@ -85,15 +87,16 @@ class FrameByFrame:
 
     @torch.inference_mode()
     def _draw(self, t: int, step: Step, before: Frame, outline: NDArray[np.bool_]) -> Frame:
+        diffusion, sampling = self._diffusion, self._sampling
         landmarks = as_control(draw_landmarks(step.mesh, before.shape[0]))[:, None]
+        anchor = self._portrait if step.anchor is None else step.anchor
         wanted = replace(
             self._wanted,
             face=step.face,
             landmarks=lambda first, last: landmarks,
             contour=edges_as_control(outline),
-            previous=torch.lerp(as_control(before), as_control(self._portrait), self._anchor),
+            previous=torch.lerp(as_control(before), as_control(anchor), self._anchor),
         )
-        diffusion, sampling = self._diffusion, self._sampling
         # the same for all frames: what moves is asked for
         x = next(noise(1, diffusion.latent_shape(before.shape[0]), sampling.seed))
         times = diffusion.times(sampling)
