@@ -1,15 +1,16 @@
 """The ablations of PortraitTalk's tables II and IV at the embedded tier's size: equally trained networks.
 
     python benchmarks/portrait_talk_ablations.py --data out/dataset --work out/portrait-talk-ablations
-        [--magic-talk out/magic-talk-ablations] [--steps 1800] [--split test] [--json FILE]
+        [--steps 1500] [--split test] [--json FILE]
 
-Each network (whole; without head placement; without the frame before; without masked fine-tuning; and over the networks
-of MAGIC-Talk's ablations, text and identity in one attention, and a picture code in place of the face recogniser) is
-trained by ``magictalk.train.portrait_talk`` for so many steps in all, unless its weights are there; "one reference" is
-the whole one, shown one picture of the person in place of four. Then the first sixteen frames of each clip of the split
-whose pixels may be shown are generated from noise, one after another, given the first frame, its caption and the real
-landmarks, and judged against the real frames. Means over clips with bootstrap intervals: at this size an order can be
-noise.
+Each network (whole; without head placement; without the frame before; without masked fine-tuning; text and identity in
+one attention; a picture code in place of the face recogniser) is trained by ``magictalk.train.portrait_talk`` for so
+many steps in all, unless its weights are there; "one reference" is the whole one, shown one picture of the person in
+place of four. All begin with the package's MAGIC-Talk, which has long known decoupled attention and the face recogniser:
+one attention begins with the text's keys and values, a picture code with a new projection. Then the first sixteen frames
+of each clip of the split whose pixels may be shown are generated from noise, one after another, given the first frame,
+its caption and the real landmarks, and judged against the real frames. Means over clips with bootstrap intervals: at
+this size an order can be noise.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ class Variant:
 
     Attributes:
         without: what training is told.
-        base: the folder of MAGIC-Talk's ablations that it is trained over; the package's networks where None.
+        unified: whether text and identity share keys and values.
         references: pictures of the person.
         like: the variant whose networks it uses.
     """
 
     without: str | None = None
-    base: str | None = None
+    unified: bool = False
     references: int = REFERENCES
     like: str | None = None
 
@@ -71,8 +72,8 @@ class Variant:
 VARIANTS = {
     "whole": Variant(),
     "one reference": Variant(references=1, like="whole"),
-    "unified attention": Variant(base="unified-attention"),
-    "without face encoder": Variant("face", "without-face-encoder"),
+    "unified attention": Variant(unified=True),
+    "without face encoder": Variant("face"),
     "without head placement": Variant("contour"),
     "without temporal attention": Variant("previous"),
     "without mask loss": Variant("mask"),
@@ -89,9 +90,13 @@ class Trainer:
 
     def base(self, variant: Variant) -> tuple[ReferenceNet, AnimateNet]:
         """The networks that a variant begins with."""
-        folder = self._options.magic_talk / variant.base / "weights" if variant.base else None
-        names = (folder / "reference", folder / "animate") if folder else SHIPPED[1:]
-        return weights.load(ReferenceNet, names[0]), weights.load(AnimateNet, names[1])
+        whole = weights.load(ReferenceNet, SHIPPED[1])
+        torch.manual_seed(self._options.seed)
+        own = cast(ReferenceNet, ReferenceNet.from_config(whole.config, unified=variant.unified))
+        given, new = whole.state_dict(), variant.without == "face"
+        known = own.state_dict()
+        own.load_state_dict(known | {n: given[n] for n in known if not (new and n.startswith("identity."))})
+        return own.eval(), weights.load(AnimateNet, SHIPPED[2])
 
     def __call__(self, name: str) -> tuple[ReferenceNet, AnimateNet]:
         """A variant's networks."""
@@ -154,8 +159,7 @@ def deep(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_ablation_options(parser, VARIANTS, steps=1800, denoising=10)
-    parser.add_argument("--magic-talk", type=Path, default=Path("out/magic-talk-ablations"))
+    add_ablation_options(parser, VARIANTS, steps=1500, denoising=10)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clips = gather(options.data, SIDE, options.split)
