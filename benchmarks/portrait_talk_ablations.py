@@ -6,11 +6,11 @@
 Each network (whole; without head placement; without the frame before; without masked fine-tuning; text and identity in
 one attention; a picture code in place of the face recogniser) is trained by ``magictalk.train.portrait_talk`` for so
 many steps in all, unless its weights are there; "one reference" is the whole one, shown one picture of the person in
-place of four. All begin with the package's MAGIC-Talk, which has long known decoupled attention and the face recogniser:
-one attention begins with the text's keys and values, a picture code with a new projection. Then the first sixteen frames
-of each clip of the split whose pixels may be shown are generated from noise, one after another, given the first frame,
-its caption and the real landmarks, and judged against the real frames. Means over clips with bootstrap intervals: at
-this size an order can be noise.
+place of four. All begin with the package's MAGIC-Talk, which has long known decoupled attention and the recogniser: one
+attention begins with the text's keys and values, a picture code with a new projection. Then the first sixteen frames of
+each clip of the split whose pixels may be shown are generated from noise, one after another, given the first frame, its
+caption and the real landmarks, and judged against the real frames. Means over clips with bootstrap intervals: at this
+size an order can be noise.
 """
 
 from __future__ import annotations
