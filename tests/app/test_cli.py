@@ -297,7 +297,7 @@ class TestMagicTalk:
             (["--system", "portrait-talk", "--contour", "b.png"], "--contour is magic-talk's, and portrait-talk was"),
             (
                 ["--system", "magic-talk", "--anchor", "0.5"],
-                "--anchor is portrait-talk's, and magic-talk was asked for",
+                "--anchor is portrait-talk and mcdm's, and magic-talk was asked for",
             ),
             (["--system", "portrait-talk", "--blend", "0.5"], "blend mixes two people, and there is one picture"),
             (["--system", "portrait-talk", "--blend", "2", "--portrait", "b.png"], "expected a share from 0 to 1"),

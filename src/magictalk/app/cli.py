@@ -88,7 +88,7 @@ _OWNERS = {
     "contour": ("magic-talk",),
     "portraits": ("portrait-talk",),
     "blend": ("portrait-talk",),
-    "anchor": ("portrait-talk",),
+    "anchor": ("portrait-talk", "mcdm"),
     "alpha": ("mcdm",),
     "text_weight": ("magic-talk", "portrait-talk"),
     "identity_weight": ("magic-talk", "portrait-talk"),
@@ -176,7 +176,7 @@ def animate_command(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="How much of the portrait each frame of portrait-talk sees beside the frame before: 0.5.",
+            help="How much of the portrait portrait-talk and mcdm see beside the frames before: 0.5.",
         ),
     ] = None,
     alpha: Annotated[

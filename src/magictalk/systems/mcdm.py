@@ -17,10 +17,13 @@ STRENGTH = 0.3
 STEPS = 15
 """Of the embedded tier's denoising; more change little."""
 
+ANCHOR = 0.5
+"""Share of the portrait in the archive."""
+
 
 def drawing_of(
-    *, init: Init = "rig", strength: float = STRENGTH, alpha: float = ALPHA, steps: int = STEPS,
-    guidance: float = 1.0, seed: int = 0, **others: Any,
+    *, init: Init = "rig", strength: float = STRENGTH, alpha: float = ALPHA, anchor: float = ANCHOR,
+    steps: int = STEPS, guidance: float = 1.0, seed: int = 0, **others: Any,
 ) -> ClipDrawing:  # fmt: skip
     """How the system draws, from what a user says.
 
@@ -28,6 +31,7 @@ def drawing_of(
         init: as in :class:`ClipDrawing`.
         strength: how much noise covers the rig's frames, 0 to 1.
         alpha: how much of what is remembered is kept from frame to frame, 0 to 1.
+        anchor: how much of the portrait is mixed into the archive, 0 to 1; 0 as in the paper.
         steps: of the denoising.
         guidance: how strictly the motion is followed; 1 is as it was learnt, and takes half the time of others.
         seed: of the noise.
@@ -39,7 +43,7 @@ def drawing_of(
     sampling = Sampling(
         steps=steps, guidance=guidance, frames=FRAMES, overlap=0, strength=strength, seed=seed, shared=1.0
     )
-    return ClipDrawing(init=init, sampling=sampling, alpha=alpha, **others)
+    return ClipDrawing(init=init, sampling=sampling, alpha=alpha, anchor=anchor, **others)
 
 
 class McdmSystem(GeneratedSystem):

@@ -47,6 +47,8 @@ NANO_CLIPS: dict[str, Any] = {**NANO, "velocity": True, "patch": 2}
 """Settings of the nano network; a frame's latents are the paper's m = 256 tokens."""
 AT_FIRST = 0.3
 """How often the archive holds the portrait, as before the first clip."""
+ANCHORED = 0.5
+"""How often the portrait is mixed into the archive, by any share, as an anchor is when videos are drawn."""
 UNLED = 0.1
 """How often nothing is said of the motion, so that guidance can lead away from that."""
 REMEMBERED = 0.5
@@ -159,6 +161,8 @@ class Clips:
         first = not self._history or (varied and rng.random() < AT_FIRST)
         archive[torch.from_numpy(before < 0) | first] = portrait
         if varied:
+            share = float(rng.random()) if rng.random() < ANCHORED else 0.0
+            archive = torch.lerp(archive, portrait.expand_as(archive), share)
             strength = ARCHIVE_NOISE * float(rng.random())
             archive = archive + strength * torch.from_numpy(rng.standard_normal(tuple(archive.shape), np.float32))
         motion = self._heard(shown, at) if self._without == "present" else self._said(shown, at, reference)

@@ -96,7 +96,7 @@ def test_a_video_goes_on_from_a_saved_state(
     video: ClipByClip, reference: Tensor, motion: Tensor, tmp_path: Path
 ) -> None:
     (_, after), (wanted, end) = list(clips(video, reference, motion[:32]))
-    facts = video.facts(SHORT, 0.1, 16)
+    facts = video.facts(SHORT, 0.1, 0.0, 16)
     after.save(tmp_path / "state.safetensors", facts)
     again = Carried.open(tmp_path / "state.safetensors", facts)
     made, carried = video.clip(again, reference, motion[16:32], SHORT)
@@ -112,6 +112,16 @@ def test_what_came_before_counts(video: ClipByClip, reference: Tensor, motion: T
         replace(after, memory=tuple({name: v.flip(-1) for name, v in m.items()} for m in after.memory)),
     ):
         assert not torch.allclose(video.clip(other, reference, motion[16:32], SHORT)[0], made, atol=1e-4)
+
+
+def test_an_anchor_shows_the_portrait_beside_the_archive(video: ClipByClip, reference: Tensor, motion: Tensor) -> None:
+    _, after = next(clips(video, reference, motion))
+    half = replace(after, archive=(after.archive + reference) / 2)
+    portrait = replace(after, archive=reference.expand(FRAMES, *SHAPE))
+    for anchor, shown in ((0.5, half), (1.0, portrait)):
+        made, carried = video.clip(after, reference, motion[16:32], SHORT, anchor=anchor)
+        assert torch.allclose(made, video.clip(shown, reference, motion[16:32], SHORT)[0], atol=1e-5)
+        assert torch.equal(carried.archive, made)  # what is carried is not mixed: else it would be again and again
 
 
 def test_without_history_the_portrait_stays(video: ClipByClip, reference: Tensor, motion: Tensor) -> None:
@@ -143,7 +153,7 @@ def test_frames_of_another_render_are_begun_with(video: ClipByClip, reference: T
 def test_a_state_of_something_else_is_refused(
     video: ClipByClip, reference: Tensor, tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    facts = video.facts(SHORT, 0.1, 16)
+    facts = video.facts(SHORT, 0.1, 0.0, 16)
     video.begin(reference).save(tmp_path / "state.safetensors", facts)
     with pytest.raises(OptionError, match=message):
         Carried.open(tmp_path / "state.safetensors", facts | change)

@@ -133,6 +133,7 @@ def test_what_is_kept_outlives_a_refusal(portrait: Portrait, networks: ClipNetwo
     [
         ({"alpha": 1.5}, "alpha is 1.5; expected 0 to 1"),
         ({"alpha": -0.1}, "alpha is -0.1; expected 0 to 1"),
+        ({"anchor": 1.5}, "anchor is 1.5; expected 0 to 1"),
         ({"prompt": "a man"}, "looks at no prompt; leave it out"),
         ({"contour": Path("a.png")}, "looks at no contour; leave it out"),
     ],

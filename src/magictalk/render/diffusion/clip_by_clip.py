@@ -1,5 +1,8 @@
 """MCDM's videos: clip after clip, each led by motion tokens, by the clip before and by what is remembered (3.2, 3.4).
 
+What a small network gets wrong it sees again in the archive, clip after clip. An anchor ends this: the portrait, mixed
+into the archive that is shown.
+
 Whatever the length, what is carried from clip to clip is the latents of one clip and one memory for each denoising
 step: neither memory nor the cost of a frame grows.
 """
@@ -106,7 +109,7 @@ class ClipByClip(LatentVideo):
         """What stands before the first clip: the portrait, whose latents are ``[C, h, w]``, as every archived frame."""
         return Carried(0, reference.expand(FRAMES, -1, -1, -1).clone())
 
-    def facts(self, sampling: Sampling, alpha: float, side: int) -> dict[str, str]:
+    def facts(self, sampling: Sampling, alpha: float, anchor: float, side: int) -> dict[str, str]:
         """What the state of a video depends on."""
         config: Any = self.network.config
         own = {name: value for name, value in config.items() if not name.startswith("_")}
@@ -115,12 +118,13 @@ class ClipByClip(LatentVideo):
             "resolution": f"{side} pixels",
             "denoising": f"{sampling.taken()} of {sampling.steps} steps, guidance {sampling.guidance:g}",
             "alpha": f"{alpha:g}",
+            "anchor": f"{anchor:g}",
         }
 
     @torch.inference_mode()
     def clip(
         self, carried: Carried, reference: Tensor, motion: Tensor, sampling: Sampling, alpha: float = ALPHA,
-        beginning: Tensor | None = None,
+        beginning: Tensor | None = None, anchor: float = 0.0,
     ) -> tuple[Tensor, Carried]:  # fmt: skip
         """Latents ``[n, C, h, w]`` of the next frames, at most ``FRAMES``, and what goes on to those after them.
 
@@ -131,6 +135,7 @@ class ClipByClip(LatentVideo):
             sampling: its ``strength`` says how much noise covers ``beginning``.
             alpha: how much of the past is kept from frame to frame (equation 5).
             beginning: latents ``[n, C, h, w]`` of another render's frames; pure noise is begun with by default.
+            anchor: share of the portrait in the archive that is shown, 0 to 1; 0 is the paper's.
 
         Raises:
             MagicTalkError: when memory does not suffice.
@@ -147,19 +152,20 @@ class ClipByClip(LatentVideo):
             clean = _filled(beginning)
             x = self.scheduler.add_noise(clean, x, times[:1]) if len(times) else clean
         latents = x.transpose(0, 1)[None].to(self.device)  # [1, C, N, h, w]
+        archive = torch.lerp(carried.archive, reference.expand_as(carried.archive), anchor)
         kept: list[Memory] = []
         try:
             for k, time in enumerate(times):
                 before = carried.memory[k] if carried.memory else None
-                latents, memory = self._step(latents, time, reference, carried.archive, whole, before, sampling, alpha)
+                latents, memory = self._step(latents, time, reference, archive, whole, before, sampling, alpha)
                 kept.append(memory)
         except torch.OutOfMemoryError as error:
             raise MagicTalkError(
                 f"out of memory with a clip of {FRAMES} frames; take another machine, or the embedded tier"
             ) from error
         made = latents[0].transpose(0, 1)[:n].float().cpu()
-        archive = torch.cat([carried.archive, made])[-FRAMES:] if self.history else carried.archive
-        return made, Carried(carried.frame + n, archive, tuple(kept))
+        after = torch.cat([carried.archive, made])[-FRAMES:] if self.history else carried.archive
+        return made, Carried(carried.frame + n, after, tuple(kept))
 
     def _step(
         self, x: Tensor, time: Tensor, reference: Tensor, archive: Tensor, motion: Tensor, memory: Memory | None,

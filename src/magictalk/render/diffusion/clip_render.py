@@ -47,17 +47,20 @@ class ClipDrawing(Drawing):
 
     Attributes:
         alpha: how much of what is remembered is kept from frame to frame, 0 to 1 (equation 5).
+        anchor: how much of the portrait is mixed into the archive, 0 to 1; 0 is the paper's.
 
     Raises:
-        OptionError: when alpha is out of its range, or something is asked for that this system does not look at.
+        OptionError: when alpha or anchor is out of range, or something is asked for that this system does not look at.
     """
 
     alpha: float = ALPHA
+    anchor: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.alpha <= 1:
-            raise OptionError(f"alpha is {self.alpha:g}; expected 0 to 1")
+        for name, share in (("alpha", self.alpha), ("anchor", self.anchor)):
+            if not 0 <= share <= 1:
+                raise OptionError(f"{name} is {share:g}; expected 0 to 1")
         for name, value in (("prompt", self.prompt), ("contour", self.contour)):
             if value is not None:
                 raise OptionError(f"mcdm draws what the portrait shows and looks at no {name}; leave it out")
@@ -104,7 +107,7 @@ class ClipRender:
 
     def _frames(self, motions: Iterable[Motion], kept: Frames | None, work: Path | None) -> Iterator[Frame]:
         drawing, video, side = self._drawing, self._networks.video, self._networks.side
-        facts = video.facts(drawing.sampling, drawing.alpha, side)
+        facts = video.facts(drawing.sampling, drawing.alpha, drawing.anchor, side)
         carried, state = video.begin(self._reference), None if work is None else work / STATE
         if state is not None and state.is_file() and kept is not None and kept.read(0) is not None:
             carried = Carried.open(state, facts)
@@ -133,7 +136,7 @@ class ClipRender:
             drawn = (resized(self.rig.draw(row[:-6], row[-6:]), self._networks.side) for row in rows)
             beginning = torch.cat(list(video.encode(drawn)))
         tokens = self._networks.tokens(torch.from_numpy(rows))
-        return video.clip(carried, self._reference, tokens, drawing.sampling, drawing.alpha, beginning)
+        return video.clip(carried, self._reference, tokens, drawing.sampling, drawing.alpha, beginning, drawing.anchor)
 
 
 def in_clips(motions: Iterable[Motion]) -> Iterator[NDArray[np.float32]]:
