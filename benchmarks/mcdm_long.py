@@ -6,8 +6,8 @@
 A portrait speaks for so many frames (ten minutes), by the embedded tier. At frames 30, 300, 1800, 3600 and 7200, in the
 second before each: SSIM with the rig's frame of the same motion, likeness to the portrait (cosine of dlib's
 embeddings), how far the mean colour is from the portrait's, the process's memory, and what a frame takes. Then without
-the anchor, so as in the paper, and without the archived clip, where the archive holds the portrait throughout; these end
-with the last of those frames. The picture shows those frames; the plot, memory and cost against time.
+the anchor, so as in the paper, and without the archived clip, where the archive holds the portrait throughout; these
+end with the last of those frames. The picture shows those frames; the plot, memory and cost against time.
 """
 
 from __future__ import annotations
