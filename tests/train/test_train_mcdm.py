@@ -105,6 +105,27 @@ def test_the_archive_begins_with_the_portrait(videos: Videos, tokens: MotionToke
         assert all(torch.equal(b.archive[0, 0], b.reference[0]) for b in alone)
 
 
+def test_half_of_the_archives_are_anchored(
+    videos: Videos, tokens: MotionTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie on the way from a frame to the portrait; noise is left out here."""
+    monkeypatch.setattr(mcdm, "ARCHIVE_NOISE", 0.0)
+    monkeypatch.setattr(mcdm, "AT_FIRST", 0.0)
+    known = [looks.latents.float() for shown in videos.shown for looks in shown]
+    shares = []
+    for s in range(150):
+        batch, _ = Clips(videos, tokens).draw(1, 1, np.random.default_rng(s))
+        portrait, archived = batch.reference[0], batch.archive[0, 0]
+        ways = next(z for z in known if (z == portrait).flatten(1).all(1).any()) - portrait
+        gone = ((archived - portrait) * ways).flatten(1).sum(1) / (ways**2).flatten(1).sum(1).clamp(min=1e-9)
+        off = (archived - portrait - gone[:, None, None, None] * ways).flatten(1).norm(dim=1)
+        if not torch.equal(archived, portrait):
+            assert off.min() < 1e-3
+            shares.append(1 - float(gone[off.argmin()]))
+    assert all(-1e-4 < share < 1 for share in shares) and len(shares) > 30
+    assert 0.3 < np.mean([share > 1e-4 for share in shares]) < 0.7
+
+
 def test_now_and_then_nothing_is_said_of_the_motion(videos: Videos, tokens: MotionTokens) -> None:
     batch, _ = Clips(videos, tokens).draw(200, 1, np.random.default_rng(0))
     assert float((batch.motion == 0).all(-1).all(-1).float().mean()) == pytest.approx(mcdm.UNLED, abs=0.06)
