@@ -78,7 +78,8 @@ def rows_of(name: str, seen: list[dict[str, float]]) -> list[Row]:
     for what, unit in SEEN.items():
         curve = np.array([each[what] for each in seen])
         for part, some in (("first", curve[:tenth]), ("last", curve[-tenth:])):
-            rows.append(row(f"{name}: {what}, {part} tenth", float(np.nanmean(some)), unit))
+            if not np.isnan(some).all():  # else no face was found, which is a figure of its own
+                rows.append(row(f"{name}: {what}, {part} tenth", float(np.nanmean(some)), unit))
     lost = float(np.mean([np.isnan(each["likeness"]) for each in seen]))
     return [*rows, row(f"{name}: frames without a face", lost, "share")]
 
