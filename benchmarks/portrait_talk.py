@@ -43,6 +43,8 @@ CONFLICT = "a photograph of a person with red hair in front of a blue background
 WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 PROMPTED = 0.8
 """How much noise covers the rig's frames where a prompt shall change the picture."""
+GUIDANCE = 4.0
+"""How strictly the prompt is followed there."""
 PROMPTS = {
     "expression": "a photograph of a smiling person",
     "age": "a photograph of an old person with grey hair",
@@ -110,7 +112,8 @@ def main() -> None:
                 tiles.append(frames[widest])
             people.append(tiles)
             prompted.append([render.portrait.image, *(
-                drawn(portrait, motion, drawing_of(prompt, strength=PROMPTED, steps=options.steps), networks)[widest]
+                drawn(portrait, motion, drawing_of(prompt, strength=PROMPTED, steps=options.steps, guidance=GUIDANCE),
+                      networks)[widest]
                 for prompt in PROMPTS.values()
             )])  # fmt: skip
         for identity in WEIGHTS:
