@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the networks of src/magictalk/assets/mcdm-tokens, mcdm-prior and mcdm-clips: the motion prior and the encoders of
 # its tokens, then the network that draws clips, over MAGIC-Talk's, which recipes/magic_talk.sh trains. From the
-# repository's root, with the data folder beside it; an hour on two CPU cores after the dataset, minutes on a GPU. It goes
+# repository's root, with the data folder beside it; two hours on two CPU cores after the dataset, minutes on a GPU. It goes
 # on where it broke off; sheet.png in each stage's folder shows how it goes. An ablation is a run of the last with
 # --without archived, present or memory; --base takes other networks than the package's.
 set -eu
