@@ -182,7 +182,7 @@ def test_a_blend_goes_all_the_way(portrait: Portrait, networks: Networks, files:
 
 
 def test_other_peoples_pictures_are_warned_of(portrait: Portrait, networks: Networks, files: Path) -> None:
-    with pytest.warns(MagicTalkWarning, match=r"do not look like one person \(likeness 0\.01, expected 0\.82\)"):
+    with pytest.warns(MagicTalkWarning, match=r"do not look like one person \(likeness 0\.01, expected 0\.91\)"):
         drawn(portrait, networks, references=(files / "other.png",))
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from magictalk import Motion, Portrait, weights
 from magictalk.errors import WeightsError
+from magictalk.face.recognition import FaceRecogniser
 from magictalk.render.diffusion import tiers
 from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.layouts import identity_slots, motion_slots, unet_slots
@@ -163,6 +164,18 @@ def test_what_does_not_ship_yet_is_said(names: Any, load: Any) -> None:
         pytest.skip("all of it ships")
     with pytest.raises(WeightsError, match=r"is not in the package yet; train it \(recipes/"):
         load()
+
+
+def test_dlibs_people_are_told_apart_as_dlib_does(astronaut: np.ndarray) -> None:
+    """By a distance of 0.6 between embeddings of the length that they have."""
+    pytest.importorskip("dlib")
+    portrait = Portrait.from_array(astronaut)
+    own = FaceRecogniser()(portrait.image, portrait.landmarks)
+    length = float(np.linalg.norm(own))
+    turn = np.arccos(tiers.DLIB_SAME)
+    across = np.roll(own, 1) - own * (np.roll(own, 1) @ own) / length**2
+    other = np.cos(turn) * own + np.sin(turn) * across * length / np.linalg.norm(across)
+    assert np.linalg.norm(other - own) == pytest.approx(0.6, abs=0.03)
 
 
 def test_the_embedded_tier_loads(astronaut: np.ndarray) -> None:

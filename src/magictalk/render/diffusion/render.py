@@ -62,7 +62,7 @@ class Networks:
     text: TextEncoder
     embed: Embed
     side: int
-    same: float = 0.82
+    same: float = 0.91
 
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a frame's latents."""
