@@ -24,7 +24,7 @@ from magictalk.animation.given import (
     speech_of,
     style_of,
     tell_of_the_end,
-)  # fmt: skip
+)
 from magictalk.animation.made import Animation, GeneratedAnimation
 from magictalk.animation.networks import render_of
 from magictalk.drive import mix

@@ -76,10 +76,12 @@ def test_backgrounds_are_taken_out(astronaut: np.ndarray) -> None:
     assert np.abs(seen[0][tuple(nose)].astype(int) - portrait.image[tuple(nose)]).max() < 6
 
 
-def test_another_picture_is_laid_into_the_place_of_the_portrait(astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("larger", [1, 3])
+def test_another_picture_is_laid_into_the_place_of_the_portrait(astronaut: np.ndarray, larger: int) -> None:
     """Her own, turned and larger, is laid back onto itself."""
     portrait = Portrait.from_array(astronaut)
-    turned = cv2.warpAffine(astronaut, np.array([[1.26, 0.34, -90], [-0.34, 1.26, 60.0]]), (640, 600))
+    turn = larger * np.array([[1.26, 0.34, -90], [-0.34, 1.26, 60.0]])
+    turned = cv2.warpAffine(astronaut, turn, (640 * larger, 600 * larger))
     again = in_place_of(portrait, Portrait.from_array(turned))
     assert again.image.shape == astronaut.shape
     assert np.abs(again.landmarks[:, :2] - portrait.landmarks[:, :2]).mean() < 0.01 * portrait.face.box[2]

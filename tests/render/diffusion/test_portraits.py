@@ -176,7 +176,7 @@ def test_a_blend_goes_all_the_way(portrait: Portrait, networks: Networks, files:
         for name in ("mesh", "beginning", "anchor"):
             a, b, c = (np.asarray(getattr(each[t], name), float) for each in (start, middle, end))
             assert np.abs(b - (a + c) / 2).max() <= 1 and not np.array_equal(a, c)
-    assert np.array_equal(end[0].anchor, other._shown(0)[0]) and np.array_equal(start[0].anchor, own._shown(0)[0])
+    assert np.array_equal(end[0].anchor, other._shown) and np.array_equal(start[0].anchor, own._shown)
     texts = [each._text(0, 2) for each in (own, half, whole)]
     assert torch.allclose(texts[1], (texts[0] + texts[2]) / 2)
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.transform import estimate_transform
 from torch import Tensor
 
 from magictalk.errors import OptionError
@@ -97,12 +98,12 @@ def in_place_of(portrait: Portrait, other: Portrait) -> Portrait:
         PortraitError: when no face is found there any more.
     """
     height, width = portrait.image.shape[:2]
-    here, there = (points[:, 0] + 1j * points[:, 1] for points in (other.landmarks, portrait.landmarks))
-    # least squares over similarities, which are the complex numbers' lines
-    turn = np.vdot(here - here.mean(), there - there.mean()) / np.vdot(here - here.mean(), here - here.mean())
-    move = there.mean() - turn * here.mean()
-    matrix = np.array([[turn.real, -turn.imag, move.real], [turn.imag, turn.real, move.imag]])
-    picture = cv2.warpAffine(other.image, matrix, (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    laid = estimate_transform("similarity", other.landmarks[:, :2], portrait.landmarks[:, :2])
+    image, matrix = other.image, laid.params[:2]
+    if laid.scale < 0.5:  # warpAffine has no area filter: shrink first
+        image = cv2.resize(image, None, fx=laid.scale, fy=laid.scale, interpolation=cv2.INTER_AREA)
+        matrix = matrix * [1 / laid.scale, 1 / laid.scale, 1]
+    picture = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return Portrait.from_array(np.asarray(picture, np.uint8), face_box=portrait.face.box)
 
 

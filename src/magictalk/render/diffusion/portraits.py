@@ -130,7 +130,10 @@ class PortraitRender(DiffusionRender):
             progress: not told of anything; frames come one by one.
         """
         del progress
-        shown, mesh = self._shown(self._share(0))
+        shown, mesh = self._shown, self._mesh
+        if self._other is not None:
+            share = self._share(0)
+            shown, mesh = faded(shown, self._other._shown, share), faded(mesh, self._other._mesh, share)
         wanted = Wanted(0, self._text, self._empty, self._face, _nothing, self._contour)
         draw = FrameByFrame(self._networks.diffusion, wanted, self.sampling(), shown, mesh, self._anchor)
         kept = None if work is None else Frames(work, f"{job} {self._drawing}")
@@ -146,11 +149,11 @@ class PortraitRender(DiffusionRender):
         for frame, (own, other) in enumerate(both):
             share = self._share(frame)
             yield Step(
-                mixed(own.mesh, other.mesh, share),
+                faded(own.mesh, other.mesh, share),
                 between(own.face, other.face, share),
                 None if own.beginning is None or other.beginning is None
-                else mixed(own.beginning, other.beginning, share),
-                self._shown(share)[0],
+                else faded(own.beginning, other.beginning, share),
+                faded(self._shown, self._other._shown, share),
             )  # fmt: skip
 
     def _alone(self, motions: Iterable[Motion]) -> Iterator[Step]:
@@ -168,16 +171,6 @@ class PortraitRender(DiffusionRender):
     def _share(self, frame: int) -> float:
         """How much of the other person there is in a frame."""
         return self._blend.share(frame) if self._blend else 0.0
-
-    def _shown(self, share: float) -> tuple[Frame, NDArray[np.float32]]:
-        """The portrait as it is drawn ``[S, S, 3]``, on the way to the other person's, and its mesh ``[478, 3]`` px."""
-        side = self._networks.side
-        picture = resized(self.portrait.image, side)
-        mesh = self.portrait.landmarks * np.float32(side / self.portrait.image.shape[0])
-        if self._other is None:
-            return picture, mesh
-        other_picture, other_mesh = self._other._shown(0)
-        return mixed(picture, other_picture, share), mixed(mesh, other_mesh, share)
 
     def _text(self, first: int, last: int) -> Tensor:
         """Text of frames; where the portraits describe themselves, on the way to the other one's."""
@@ -198,10 +191,10 @@ class _Placed(PortraitRender):
 Numbers = TypeVar("Numbers", NDArray[np.uint8], NDArray[np.float32])
 
 
-def mixed(own: Numbers, other: Numbers, share: float) -> Numbers:
-    """What lies between two pictures or meshes."""
-    between = (1 - share) * own + share * other
-    return between.round().astype(own.dtype) if own.dtype == np.uint8 else between.astype(own.dtype)
+def faded(own: Numbers, other: Numbers, share: float) -> Numbers:
+    """What lies between two pictures or meshes: the first at 0, the other at 1."""
+    made = (1 - share) * own + share * other
+    return made.round().astype(own.dtype) if own.dtype == np.uint8 else made.astype(own.dtype)
 
 
 def _nothing(first: int, last: int) -> Tensor:

@@ -112,10 +112,9 @@ class DiffusionRender:
         self.portrait = self._framed(portrait)
         large = max(2 * side, 256) if side < 512 else side  # the rig draws small faces poorly
         self.rig = RigRender(self.portrait, (large, large))
-        shown = resized(self.portrait.image, side)
-        scale = side / self.portrait.image.shape[0]
-        points = self.portrait.landmarks * np.float32(scale)
-        self.prompts = Prompts.parse(self._described(shown, points) if drawing.prompt is None else drawing.prompt)
+        self._shown = resized(self.portrait.image, side)
+        self._mesh = self.portrait.landmarks * np.float32(side / self.portrait.image.shape[0])
+        self.prompts = Prompts.parse(self._described() if drawing.prompt is None else drawing.prompt)
         for text in self.prompts.texts:
             if cut := networks.text.cut(text):
                 raise OptionError(f"the prompt is too long: {cut!r} would not be read; say it in fewer words")
@@ -195,10 +194,10 @@ class DiffusionRender:
             if pictures:
                 yield self.rig.draw(coefficients, head)
 
-    def _described(self, shown: Frame, points: NDArray[np.float32]) -> str:
+    def _described(self) -> str:
         side = self._networks.side
         person = cv2.resize(person_mask(self.portrait.image), (side, side), interpolation=cv2.INTER_AREA)
-        return str(caption_of(shown, points[:, :2], person, smile_of(self.portrait.coefficients)))
+        return str(caption_of(self._shown, self._mesh[:, :2], person, smile_of(self.portrait.coefficients)))
 
     def _edges(self) -> Frame:
         """The contour as a picture ``[S, S, 3]``, white on black."""
