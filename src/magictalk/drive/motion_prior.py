@@ -193,18 +193,17 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
         self.before_attention, self.before_layers = nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_qkv = nn.Linear(width, 3 * width)
-        self.to_out = nn.Linear(width, width)
+        self.to_out = nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout))
         self.layers = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.to_qkv(self.before_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        found = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        found = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.to_out(found.transpose(1, 2).flatten(2))
         return cast(Tensor, x + self.layers(self.before_layers(x)))
 

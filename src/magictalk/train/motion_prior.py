@@ -47,13 +47,13 @@ class Settings:
     """
 
     frames: int = 64
-    batch: int = 16
+    batch: int = 8
     guided: float = 0.3
     nobody: float = 0.2
     tokens: dict[str, Any] = field(default_factory=dict)
     prior: dict[str, Any] = field(default_factory=dict)
     encoding: Schedule = field(default_factory=lambda: Schedule(1500, 2e-3, 100, every=500, precision="no"))
-    denoising: Schedule = field(default_factory=lambda: Schedule(3000, 1e-3, every=500, precision="no"))
+    denoising: Schedule = field(default_factory=lambda: Schedule(5000, 1e-3, every=500))
 
 
 @dataclass(frozen=True)
