@@ -52,7 +52,7 @@ class Settings:
     nobody: float = 0.2
     tokens: dict[str, Any] = field(default_factory=dict)
     prior: dict[str, Any] = field(default_factory=dict)
-    encoding: Schedule = field(default_factory=lambda: Schedule(1500, 2e-3, 100, every=500, precision="no"))
+    encoding: Schedule = field(default_factory=lambda: Schedule(4000, 2e-3, 100, every=1000))
     denoising: Schedule = field(default_factory=lambda: Schedule(5000, 1e-3, every=500))
 
 
