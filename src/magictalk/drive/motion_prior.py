@@ -62,7 +62,7 @@ class MotionTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     @register_to_config
-    def __init__(self, width: int = 16, hidden: int = 96) -> None:
+    def __init__(self, width: int = 32, hidden: int = 256) -> None:
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
@@ -113,7 +113,7 @@ class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config
     def __init__(
         self,
-        token: int = 16,
+        token: int = 32,
         width: int = 128,
         layers: int = 8,
         heads: int = 4,

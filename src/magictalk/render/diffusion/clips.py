@@ -59,7 +59,7 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         groups: int = 32,
         fold: int = 1,
         velocity: bool = False,
-        token: int = 16,
+        token: int = 32,
         kinds: int = 3,
         queries: int = 16,
         patch: int = 4,
