@@ -3,7 +3,7 @@
     python benchmarks/clusters.py [--data ../shared/data] [--picture docs/motion_tokens.png] [--json FILE]
 
 Actors of RAVDESS say a sentence each, with an emotion; the networks never heard them. With the prior: the expression
-tokens that it predicts. Without: what it is given, the log-mel of the same frames. Both are means over half a second.
+tokens that it predicts. Without: what it is given of the same frames' sound. Both are means over half a second.
 How well windows of one emotion lie together: the silhouette (-1 to 1, more is tighter) in the space of the
 tokens, each number brought to a spread of 1, and how often the nearest windows of other actors are of the same emotion
 (against what chance gives). The picture is t-SNE of both.
@@ -24,9 +24,9 @@ from sklearn.neighbors import NearestNeighbors
 from table import Row, add_json_option, report, row
 
 from magictalk import weights
-from magictalk.drive.motion_prior import SHIPPED, STREAMS, MotionPrior, MotionPriorDrive, MotionTokens
+from magictalk.drive.audio2bs import Audio2BSDrive
+from magictalk.drive.motion_prior import SHIPPED, STREAMS, MotionPrior, MotionPriorDrive, MotionTokens, rows_of
 from magictalk.speech import Speech
-from magictalk.train.variational import hear
 
 WINDOW = 12
 """Frames of a mean."""
@@ -50,7 +50,7 @@ def heard(options: argparse.Namespace) -> tuple[dict[str, NDArray[np.float32]], 
     """Windows with and without the prior, of all clips; their emotions; their actors."""
     folder = options.weights
     names = [folder / part for part in ("tokens", "prior")] if folder else SHIPPED
-    tokens, prior = weights.load(MotionTokens, names[0]), weights.load(MotionPrior, names[1])
+    tokens, prior, ear = weights.load(MotionTokens, names[0]), weights.load(MotionPrior, names[1]), Audio2BSDrive.load()
     found: dict[str, list[NDArray[np.float32]]] = {"with the prior": [], "without": []}
     emotions, actors = [], []
     for entry in manifest(options.data, "speech"):
@@ -59,11 +59,11 @@ def heard(options: argparse.Namespace) -> tuple[dict[str, NDArray[np.float32]], 
         samples = Speech.open(options.data / entry["file"]).samples()
         made = []
         for seed in range(SEEDS):
-            drive = MotionPriorDrive(tokens, prior, seed=seed)
+            drive = MotionPriorDrive(tokens, prior, ear, seed=seed)
             made.append(torch.cat(list(drive.token_stream(iter([samples]))))[:, EXPRESSION].numpy())
         ours = windows(np.mean(made, 0))
-        theirs = windows(hear("log-mel", samples, len(made[0])))
-        loud = theirs.mean(1) > np.quantile(theirs.mean(1), 0.3)  # silence has no emotion
+        theirs = windows(np.concatenate(list(rows_of(ear, iter([samples])))))
+        loud = theirs[:, -1] > 0.5  # silence has no emotion
         found["with the prior"].append(ours[loud])
         found["without"].append(theirs[loud])
         emotions += [emotion_of(entry["notes"])] * int(loud.sum())

@@ -28,7 +28,7 @@ from rich.progress import track
 from skimage import data
 from table import Row, add_json_option, report, row
 
-from magictalk.drive.speakers import speaker
+from magictalk.drive.speakers import Drive, speaker
 from magictalk.errors import MagicTalkError
 from magictalk.face.landmarks import FaceDetector
 from magictalk.face.person import person_mask
@@ -65,13 +65,13 @@ PROMPTS = {
 Frames = Sequence[NDArray[np.uint8]]
 
 
-def spoken() -> Motion:
-    """Sixteen frames of the sentence in which the mouth moves most."""
-    whole = Motion.concatenate(list(speaker("variational")(Speech.say(SENTENCE))))
+def spoken(frames: int = FRAMES, drive: Drive = "variational") -> Motion:
+    """The frames of the sentence in which the mouth moves most."""
+    whole = Motion.concatenate(list(speaker(drive)(Speech.say(SENTENCE))))
     jaw = whole.coefficients[:, ARKIT.index("jawOpen")]
-    spread = [float(jaw[i : i + FRAMES].std()) for i in range(len(jaw) - FRAMES)]
+    spread = [float(jaw[i : i + frames].std()) for i in range(len(jaw) - frames)]
     first = int(np.argmax(spread))
-    motion = whole[first : first + FRAMES]
+    motion = whole[first : first + frames]
     return Motion(motion.coefficients, motion.head - motion.head[0], motion.fps)
 
 

@@ -10,16 +10,20 @@ import pytest
 import torch
 
 from magictalk import Motion, weights
+from magictalk.audio.fronts import LogMelFront
+from magictalk.drive.audio2bs import Audio2BS, Audio2BSDrive
 from magictalk.drive.motion_prior import (
     CONTEXT,
     HEAD,
     HOP,
+    SILENT,
     SLOTS,
     STREAMS,
     VALUES,
     MotionPrior,
     MotionPriorDrive,
     MotionTokens,
+    rows_of,
 )
 from magictalk.errors import OptionError
 
@@ -138,9 +142,10 @@ def test_a_token_holds_its_own_numbers_only() -> None:
 
 
 @pytest.fixture(scope="module")
-def networks() -> tuple[MotionTokens, MotionPrior]:
+def networks() -> tuple[MotionTokens, MotionPrior, Audio2BSDrive]:
     torch.manual_seed(0)
-    return MotionTokens(width=4), MotionPrior(token=4, width=16, layers=1, heads=2, image=5)
+    ear = Audio2BSDrive(Audio2BS(hidden=8, layers=1))
+    return MotionTokens(width=4), MotionPrior(token=4, width=16, layers=1, heads=2, image=5), ear
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +154,19 @@ def sound() -> np.ndarray:
     return (0.1 * rng.standard_normal(5 * 16000)).astype(np.float32)
 
 
+def test_rows_are_log_mel_and_lips_that_are_read_from_it(networks: Any, sound: np.ndarray) -> None:
+    ear = networks[2]
+    rows = np.concatenate(list(rows_of(ear, iter([sound]))))
+    assert rows.shape == (125, len(SILENT)) == (125, 4 * 80 + 29 + 1)
+    front = LogMelFront()
+    assert np.allclose(rows[:, :320], np.concatenate([front.push(sound), front.finish()])[:125])
+    heard = list(ear.hear(iter([sound])))
+    assert np.allclose(rows[:, 320:349], 10 * np.concatenate([each.lips for each in heard]))
+    assert np.array_equal(rows[:, 349], np.concatenate([each.speaking for each in heard]))
+
+
 class TestDrive:
-    def drive(self, networks: tuple[MotionTokens, MotionPrior], **options: Any) -> MotionPriorDrive:
+    def drive(self, networks: tuple[MotionTokens, MotionPrior, Audio2BSDrive], **options: Any) -> MotionPriorDrive:
         return MotionPriorDrive(*networks, **({"steps": 3} | options))
 
     def whole(self, drive: MotionPriorDrive, samples: np.ndarray, size: int = 5000) -> np.ndarray:
@@ -172,7 +188,7 @@ class TestDrive:
         """What a window was given as known comes out of it as it was."""
         drive = self.drive(networks)
         known, generator = torch.randn(CONTEXT, 3, 4), torch.Generator().manual_seed(0)
-        rows = torch.randn(1, CONTEXT + HOP + 5, 320)
+        rows = torch.randn(1, CONTEXT + HOP + 5, len(SILENT))
         found = drive._window(rows, known, HOP, generator)
         assert found.shape == (CONTEXT + HOP, 3, 4) and torch.equal(found[:CONTEXT], known)
         other = drive._window(rows, known.flip(0), HOP, torch.Generator().manual_seed(0))

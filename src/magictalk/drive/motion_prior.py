@@ -18,9 +18,9 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magictalk.audio.fronts import LogMelFront
+from magictalk.audio.features import MELS, MELS_PER_FRAME, SILENCE
+from magictalk.drive.audio2bs import LIPS, Audio2BSDrive
 from magictalk.drive.emodiff import (
-    FRAME_SAMPLES,
     LID_REACH,
     TIMESTEPS,
     VALUES,
@@ -51,6 +51,10 @@ STREAMS: dict[str, tuple[int, ...]] = {
 HEAD, KINDS = 0, len(STREAMS)
 SLOTS = ("step", "heard", "landmarks", *STREAMS)
 """A frame's tokens in the order in which they follow each other: what leads comes before what is led."""
+SILENT = np.concatenate([np.full(MELS * MELS_PER_FRAME, SILENCE), np.zeros(len(LIPS) + 1)]).astype(np.float32)
+"""What is heard of a frame of no sound: four of log-mel, lips, and that nobody speaks."""
+USUAL_LIPS = 0.1
+"""About how much a coefficient of lips moves."""
 
 
 class MotionTokens(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -96,6 +100,17 @@ class _Two(nn.Sequential):
         super().__init__(nn.Linear(given, hidden), nn.GELU(), nn.Linear(hidden, wanted))
 
 
+def rows_of(ear: Audio2BSDrive, chunks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """What is heard in pieces ``[N]`` at 16 kHz: rows ``[n, 350]``, which follow the sound exactly.
+
+    Where the paper has wav2vec2, which learnt to hear before, this tier has log-mel and what our own network says that
+    learnt to read lips from it: those lips, and whether somebody speaks.
+    """
+    for heard in ear.hear(chunks):
+        mel = heard.mel.reshape(len(heard.lips), -1)
+        yield np.concatenate([mel, heard.lips / USUAL_LIPS, heard.speaking[:, None]], 1).astype(np.float32)
+
+
 class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """The noise in motion tokens (equation 3).
 
@@ -117,7 +132,7 @@ class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         width: int = 128,
         layers: int = 8,
         heads: int = 4,
-        features: int = LogMelFront.width,
+        features: int = len(SILENT),
         ahead: int = 5,
         image: int = 128,
         dropout: float = 0.1,
@@ -144,7 +159,7 @@ class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Args:
             noisy: motion tokens ``[B, f, 3, W]`` under noise.
             timestep: of the diffusion, ``[B]``.
-            heard: rows of a front ``[B, f + ahead, features]``.
+            heard: rows of :func:`rows_of`, ``[B, f + ahead, features]``.
             image: who is seen ``[B, image]``.
             landmarks: head tokens ``[B, f, W]`` of a driving video. Where they are given, the head is theirs: its noisy
                 token is not looked at and nothing is said of its noise, which comes out as 0.
@@ -221,6 +236,7 @@ class MotionPriorDrive:
     Args:
         tokens: see :class:`MotionTokens`.
         prior: see :class:`MotionPrior`.
+        ear: see :func:`rows_of`.
         image: who is seen, ``[image]``; nobody in particular by default.
         driving: motion of a driving video, whose head leads; where the sound is longer, it runs forth and back.
         seed: 0 to 2^32 - 1, of all noise.
@@ -231,14 +247,14 @@ class MotionPriorDrive:
     """
 
     def __init__(
-        self, tokens: MotionTokens, prior: MotionPrior, *, image: Tensor | None = None, driving: Motion | None = None,
-        seed: int = 0, steps: int = STEPS,
+        self, tokens: MotionTokens, prior: MotionPrior, ear: Audio2BSDrive, *, image: Tensor | None = None,
+        driving: Motion | None = None, seed: int = 0, steps: int = STEPS,
     ) -> None:  # fmt: skip
         if not 0 <= seed <= LARGEST_SEED:
             raise OptionError(f"seed is {seed}; expected 0 to {LARGEST_SEED}")
         if not 1 <= steps <= TIMESTEPS:
             raise OptionError(f"steps are {steps}; expected 1 to {TIMESTEPS}")
-        self.tokens, self.prior, self.seed, self.steps = tokens.eval(), prior.eval(), seed, steps
+        self.tokens, self.prior, self.ear, self.seed, self.steps = tokens.eval(), prior.eval(), ear, seed, steps
         self.image = torch.zeros(int(prior.config["image"])) if image is None else image
         self.head: Tensor | None = None
         if driving is not None:
@@ -257,8 +273,8 @@ class MotionPriorDrive:
         from magictalk import weights
 
         tokens, prior = SHIPPED
-        return cls(weights.load(MotionTokens, tokens), weights.load(MotionPrior, prior), image=image, driving=driving,
-                   seed=seed)  # fmt: skip
+        return cls(weights.load(MotionTokens, tokens), weights.load(MotionPrior, prior), Audio2BSDrive.load(),
+                   image=image, driving=driving, seed=seed)  # fmt: skip
 
     def __call__(self, speech: Speech) -> Iterator[Motion]:
         """Motion in chunks of at most 48 frames; the total follows the sound exactly."""
@@ -289,23 +305,18 @@ class MotionPriorDrive:
     def _windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
         """Of each window its first new frame, the rows it hears, its context's and those ahead among them, and how many
         frames are new."""
-        front, ahead = LogMelFront(), int(self.prior.config["ahead"])
-        rows = np.zeros((0, front.width), np.float32)  # from `context` frames before `start` on
-        samples = start = context = 0
-        for piece in chunks:
-            samples += len(piece)
-            rows = np.concatenate([rows, front.push(piece)])
-            while len(rows) >= context + HOP + ahead and samples >= (start + HOP) * FRAME_SAMPLES:
+        ahead = int(self.prior.config["ahead"])
+        rows = np.zeros((0, len(SILENT)), np.float32)  # from `context` frames before `start` on
+        start = context = 0
+        for heard in rows_of(self.ear, chunks):
+            rows = np.concatenate([rows, heard])
+            while len(rows) >= context + HOP + ahead:
                 yield start, rows[: context + HOP + ahead], HOP
                 start += HOP
                 rows, context = rows[context + HOP - CONTEXT :], CONTEXT
-        rows = np.concatenate([rows, front.finish()])
-        total = round(samples / FRAME_SAMPLES)
-        while start < total:
-            frames = min(HOP, total - start)
-            needed = context + frames + ahead
-            rows = np.concatenate([rows, np.tile(front.silence, (max(0, needed - len(rows)), 1))])
-            yield start, rows[:needed], frames
+        while (left := len(rows) - context) > 0:
+            frames = min(HOP, left)
+            yield start, np.concatenate([rows, np.tile(SILENT, (ahead, 1))])[: context + frames + ahead], frames
             start += frames
             rows, context = rows[max(0, context + frames - CONTEXT) :], min(CONTEXT, context + frames)
 

@@ -18,19 +18,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magictalk.audio.fronts import LogMelFront
+from magictalk.audio.features import MELS, MELS_PER_FRAME
 from magictalk.data.dataset import Dataset
+from magictalk.drive.audio2bs import Audio2BSDrive
 from magictalk.drive.emodiff import scheduler_for_training
-from magictalk.drive.motion_prior import HEAD, STREAMS, MotionPrior, MotionTokens
+from magictalk.drive.motion_prior import HEAD, SILENT, STREAMS, MotionPrior, MotionTokens, rows_of
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.recognition import as_identity
 from magictalk.face.rig import Rig
 from magictalk.train.loop import Schedule, command_line, moved, train
 from magictalk.train.sequences import Talk, balance, mirror, need, starts_of, talk_of
-from magictalk.train.variational import SHARES, hear, veiled
+from magictalk.train.variational import SHARES, veiled
 
 LEAST_SPREAD = 0.02
 """What moves less than this is not enlarged further."""
+SOUND = MELS * MELS_PER_FRAME
+"""How many of the numbers that are heard are log-mel; the others are lips that were read from it."""
+MISREAD = 0.3
+"""Spread of what is added to those lips in training, which their network had seen, in usual movements."""
+MOTION = 0.5
+"""How much the motion that tokens decode to counts beside equation 3."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,12 @@ class Settings:
     tokens: dict[str, Any] = field(default_factory=dict)
     prior: dict[str, Any] = field(default_factory=dict)
     encoding: Schedule = field(default_factory=lambda: Schedule(4000, 2e-3, 100, every=1000))
-    denoising: Schedule = field(default_factory=lambda: Schedule(5000, 1e-3, every=500))
+    denoising: Schedule = field(default_factory=lambda: Schedule(3500, 1e-3, every=500))
 
 
 @dataclass(frozen=True)
 class Example:
-    """A clip, what a front makes of its sound ``[T, features]``, and who is seen ``[128]``."""
+    """A clip, what is heard in it ``[T, 350]``, and who is seen ``[128]``."""
 
     talk: Talk
     heard: NDArray[np.float32]
@@ -104,6 +111,13 @@ class Windows:
         guided = torch.from_numpy(rng.random(count) < self._settings.guided) if varied else torch.arange(count) % 2 == 1
         return Batch(motion, heard, image, guided)
 
+    def _misread(self, rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Lips as they would be read from a stranger, of whom they are further off than from those it learnt from."""
+        wrong = rng.normal(0, MISREAD, (len(rows) // 6 + 2, rows.shape[1]))
+        at = np.linspace(0, len(wrong) - 1, len(rows))
+        slow = np.stack([np.interp(at, np.arange(len(wrong)), column) for column in wrong.T], 1)
+        return (rows + slow).astype(np.float32)
+
     def motions(self) -> Tensor:
         """All frames that can teach ``[N, 58]``."""
         return torch.from_numpy(np.concatenate([e.talk.motion[e.talk.seen] for e, _ in self._examples]))
@@ -114,29 +128,37 @@ class Windows:
         motion = example.talk.motion[start : start + frames]
         rows = example.heard[start : start + frames + self._ahead]
         missing = frames + self._ahead - len(rows)
-        rows = np.concatenate([rows, np.tile(LogMelFront().silence, (missing, 1))]) if missing else rows
+        rows = np.concatenate([rows, np.tile(SILENT, (missing, 1))])
         image = as_identity(torch.from_numpy(example.image)).numpy()
         if varied:
             motion = mirror(motion) if rng.random() < 0.5 else motion
-            rows = veiled(rows, rng)
+            rows = np.concatenate([veiled(rows[:, :SOUND], rng), self._misread(rows[:, SOUND:], rng)], 1)
             image = np.zeros_like(image) if rng.random() < self._settings.nobody else image
         return motion.astype(np.float32), rows.astype(np.float32), image.astype(np.float32)
 
 
 def token_loss(tokens: nn.Module, motion: Tensor) -> Tensor:
-    """How far motion ``[B, f, 58]`` that went through its tokens is off, in spreads squared, and off in speed.
+    """How far motion ``[B, f, 58]`` that went through its tokens is off."""
+    return off_by(tokens(motion), motion, cast(Any, getattr(tokens, "module", tokens)).std)
+
+
+def off_by(found: Tensor, motion: Tensor, std: Tensor) -> Tensor:
+    """How far motion ``[B, f, 58]`` is off, in spreads squared, and how far its speed is.
 
     Squared, since a median would give up numbers that seldom move, such as the jaw's.
     """
-    mean_and_std = cast(Any, getattr(tokens, "module", tokens))
-    off = (tokens(motion) - motion) / mean_and_std.std
+    off = (found.float() - motion) / std
     return off.square().mean() + off.diff(dim=1).square().mean()
 
 
 def prior_loss(
     prior: nn.Module, tokens: MotionTokens, batch: Batch, rng: np.random.Generator, device: torch.device
 ) -> Tensor:
-    """Equation 3, errors counted as those of the velocity; what a driving head leaves no noise in does not count."""
+    """Equation 3, errors counted as those of the velocity; what a driving head leaves no noise in does not count.
+
+    Beside it stands how far the motion is off that the tokens decode to once the noise is taken away, as in motion
+    diffusion (Tevet et al. 2023, their geometric losses): lips and their speed matter more than a token's numbers.
+    """
     products: Tensor = cast(Any, scheduler_for_training()).alphas_cumprod
     t = torch.from_numpy(rng.integers(0, len(products), len(batch.motion)))
     a = products[t].view(-1, 1, 1, 1).to(device)
@@ -145,21 +167,23 @@ def prior_loss(
     epsilon = torch.from_numpy(rng.standard_normal(tuple(z.shape), np.float32)).to(device)
     noisy = a.sqrt() * z + (1 - a).sqrt() * epsilon
     found = prior(noisy, t.to(device), batch.heard, batch.image, z[:, :, HEAD], batch.guided).float()
-    error = (found - epsilon) ** 2 / a
-    counted = torch.ones_like(error)
-    counted[:, :, HEAD] = (~batch.guided).float()[:, None, None]
-    return (counted * error).sum() / counted.sum()
+    given = torch.zeros_like(z, dtype=torch.bool)
+    given[:, :, HEAD] = batch.guided[:, None, None]
+    error = ((found - epsilon) ** 2 / a).masked_fill(given, 0.0).sum() / (~given).sum()
+    velocity = (found - (1 - a).sqrt() * noisy) / a.sqrt()
+    clean = torch.where(given, z, a.sqrt() * noisy - (1 - a).sqrt() * velocity)
+    return error + MOTION * off_by(tokens.decode(clean), batch.motion, tokens.std)
 
 
 def gather(dataset: Path, *splits: str) -> list[Example]:
     """All clips of the splits that last two seconds or more of frames that can teach."""
-    rig, examples = Rig.load(), []
+    rig, ear, examples = Rig.load(), Audio2BSDrive.load(), []
     for split in splits:
         for sample in Dataset(dataset, split):
             talk = talk_of(sample, rig)
             if talk.seen.sum() >= 50:
-                heard = hear("log-mel", sample.samples, len(sample)).astype(np.float32)
-                examples.append(Example(talk, heard, sample.embedding))
+                heard = np.concatenate([*rows_of(ear, iter([sample.samples])), np.tile(SILENT, (len(sample), 1))])
+                examples.append(Example(talk, heard[: len(sample)], sample.embedding))
     return examples
 
 
