@@ -23,6 +23,7 @@ from magictalk.drive.motion_prior import (
     MotionPrior,
     MotionPriorDrive,
     MotionTokens,
+    progressive,
     rows_of,
 )
 from magictalk.errors import OptionError
@@ -152,6 +153,15 @@ def networks() -> tuple[MotionTokens, MotionPrior, Audio2BSDrive]:
 def sound() -> np.ndarray:
     rng = np.random.default_rng(0)
     return (0.1 * rng.standard_normal(5 * 16000)).astype(np.float32)
+
+
+def test_progressive_noise_keeps_its_variance_and_goes_on_from_frame_to_frame() -> None:
+    white = torch.randn(2000, 6, 3, generator=torch.Generator().manual_seed(0))
+    noise = progressive(white)
+    assert torch.allclose(noise.var((0, 2)), torch.ones(6), atol=0.06)
+    together = torch.corrcoef(noise.movedim(1, 0).flatten(1))
+    assert torch.allclose(together, 0.8 ** ((torch.arange(6)[:, None] - torch.arange(6)).abs() / 2.0), atol=0.04)
+    assert torch.equal(noise[:, 0], white[:, 0]) and progressive(white[:, :0]).shape == (2000, 0, 3)
 
 
 def test_rows_are_log_mel_and_lips_that_are_read_from_it(networks: Any, sound: np.ndarray) -> None:

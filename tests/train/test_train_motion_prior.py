@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from magictalk.drive.emodiff import scheduler_for_training
-from magictalk.drive.motion_prior import HEAD, SILENT, MotionPrior, MotionTokens
+from magictalk.drive.motion_prior import HEAD, SILENT, MotionPrior, MotionTokens, progressive
 from magictalk.errors import DatasetError
 from magictalk.train.loop import Schedule
 from magictalk.train.motion_prior import MOTION, Example, Settings, Windows, prior_loss, run
@@ -76,7 +76,7 @@ def test_the_loss_is_equation_3_without_heads_that_are_given(settings: Settings)
         rng, products = np.random.default_rng(5), scheduler_for_training().alphas_cumprod
         t = torch.from_numpy(rng.integers(0, 1000, 4))
         z, errors, made = tokens.encode(batch.motion), [], []
-        epsilon = torch.from_numpy(rng.standard_normal(tuple(z.shape), np.float32))
+        epsilon = progressive(torch.from_numpy(rng.standard_normal(tuple(z.shape), np.float32)))
         for i in range(4):
             a = products[t[i]]
             noisy = a.sqrt() * z[i] + (1 - a).sqrt() * epsilon[i]

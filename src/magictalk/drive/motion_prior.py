@@ -53,6 +53,8 @@ SLOTS = ("step", "heard", "landmarks", *STREAMS)
 """A frame's tokens in the order in which they follow each other: what leads comes before what is led."""
 SILENT = np.concatenate([np.full(MELS * MELS_PER_FRAME, SILENCE), np.zeros(len(LIPS) + 1)]).astype(np.float32)
 """What is heard of a frame of no sound: four of log-mel, lips, and that nobody speaks."""
+GOES_ON = 2.0
+"""Alpha of progressive noise."""
 USUAL_LIPS = 0.1
 """About how much a coefficient of lips moves."""
 
@@ -109,6 +111,19 @@ def rows_of(ear: Audio2BSDrive, chunks: Iterator[NDArray[np.float32]]) -> Iterat
     for heard in ear.hear(chunks):
         mel = heard.mel.reshape(len(heard.lips), -1)
         yield np.concatenate([mel, heard.lips / USUAL_LIPS, heard.speaking[:, None]], 1).astype(np.float32)
+
+
+def progressive(noise: Tensor) -> Tensor:
+    """White noise ``[B, f, ...]`` to noise of the same variance in which each frame goes on from the one before.
+
+    As "progressive noise" of video diffusion (Ge et al. 2023, PYoCo): what a network leaves of it is seen as a motion
+    that is a little off, not as one that trembles.
+    """
+    kept, new = GOES_ON / (1 + GOES_ON**2) ** 0.5, 1 / (1 + GOES_ON**2) ** 0.5
+    frames = [noise[:, 0]] if noise.shape[1] else []
+    for each in noise[:, 1:].unbind(1):
+        frames.append(kept * frames[-1] + new * each)
+    return torch.stack(frames, 1) if frames else noise
 
 
 class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -326,7 +341,7 @@ class MotionPriorDrive:
         scheduler = scheduler_for_sampling("ddim")
         scheduler.set_timesteps(self.steps)
         frames, shape = rows.shape[1] - int(self.prior.config["ahead"]), known.shape[1:]
-        noise = torch.randn(1, frames, *shape, generator=generator)
+        noise = progressive(torch.randn(1, frames, *shape, generator=generator))
         x, landmarks = noise.clone(), self._landmarks(start - len(known), frames)
         for t in scheduler.timesteps:
             x[:, : len(known)] = scheduler.add_noise(known[None], noise[:, : len(known)], t[None])

@@ -22,7 +22,7 @@ from magictalk.audio.features import MELS, MELS_PER_FRAME
 from magictalk.data.dataset import Dataset
 from magictalk.drive.audio2bs import Audio2BSDrive
 from magictalk.drive.emodiff import scheduler_for_training
-from magictalk.drive.motion_prior import HEAD, SILENT, STREAMS, MotionPrior, MotionTokens, rows_of
+from magictalk.drive.motion_prior import HEAD, SILENT, STREAMS, MotionPrior, MotionTokens, progressive, rows_of
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.face.recognition import as_identity
 from magictalk.face.rig import Rig
@@ -164,7 +164,7 @@ def prior_loss(
     a = products[t].view(-1, 1, 1, 1).to(device)
     with torch.no_grad():
         z = tokens.to(device).encode(batch.motion)  # type: ignore[arg-type]
-    epsilon = torch.from_numpy(rng.standard_normal(tuple(z.shape), np.float32)).to(device)
+    epsilon = progressive(torch.from_numpy(rng.standard_normal(tuple(z.shape), np.float32))).to(device)
     noisy = a.sqrt() * z + (1 - a).sqrt() * epsilon
     found = prior(noisy, t.to(device), batch.heard, batch.image, z[:, :, HEAD], batch.guided).float()
     given = torch.zeros_like(z, dtype=torch.bool)
