@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 
 def settings() -> Settings:
     schedule = Schedule(4, 1e-3, warmup=1, every=2, mean=0.5, precision="no")
     stages = tuple(replace(s, schedule=schedule, videos=2) for s in STAGES)
-    network = {**TINY, "velocity": True, "token": 5, "queries": 3, "patch": 2, "features": 16}
+    network = {**TINY, "velocity": True, "token": 5, "queries": 3, "patch": 2, "tokens": 64, "features": 16}
     return Settings(side=SIDE, looks=2, stages=stages, network=network)
 
 

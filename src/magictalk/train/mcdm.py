@@ -43,7 +43,7 @@ remembered, with others' temporal attention in its place (table 4); frame-aligne
 place; the autoencoder's view of the portrait, with a UNet's in its place and no archive (table 5, B1 and B2)."""
 AHEAD = 5
 """Frames of sound beyond its own that a frame hears where no motion tokens lead it."""
-NANO_CLIPS: dict[str, Any] = {**NANO, "velocity": True, "patch": 2}
+NANO_CLIPS: dict[str, Any] = {**NANO, "velocity": True, "patch": 2, "readers": 16}
 """Settings of the nano network; a frame's latents are the paper's m = 256 tokens."""
 AT_FIRST = 0.3
 """How often the archive holds the portrait, as before the first clip."""

@@ -58,7 +58,7 @@ def clip_video(tiny: dict[str, Any]) -> ClipByClip:
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4,
     )  # fmt: skip
-    network = ClipNet(**tiny, velocity=True, token=5, queries=3, patch=2, features=16)
+    network = ClipNet(**tiny, velocity=True, token=5, queries=3, patch=2, tokens=64, features=16)
     for layer in cross_attentions(network.unet).values():
         torch.nn.init.normal_(layer.to_v.weight, std=0.3)  # type: ignore[union-attr]
     for _, memory in network.memory_layers():

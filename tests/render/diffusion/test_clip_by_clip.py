@@ -19,7 +19,7 @@ from magictalk.render.diffusion.denoising import Sampling
 from magictalk.render.diffusion.fusion import noise
 
 SHORT = Sampling(steps=3, guidance=1.0, seed=3)
-SHAPE = (4, 8, 8)
+SHAPE = (4, 16, 16)
 
 
 @pytest.fixture(scope="module")

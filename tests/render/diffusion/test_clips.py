@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {"channels": (16, 32), "layers": 1, "heads": 2, "width": 
 @pytest.fixture(scope="module")
 def network() -> ClipNet:
     torch.manual_seed(0)
-    made = ClipNet(**TINY, velocity=True, token=5, queries=3, patch=2, features=32).eval()
+    made = ClipNet(**TINY, velocity=True, token=5, queries=3, patch=2, tokens=16, features=32).eval()
     for _, layer in made.memory_layers():  # as after some training
         torch.nn.init.normal_(layer.attention.to_out.weight, std=0.3)
     return led(made)
@@ -57,7 +57,7 @@ def test_everything_leads(network: ClipNet, given: dict[str, torch.Tensor]) -> N
 def test_it_changes_nothing_in_time_before_training(given: dict[str, torch.Tensor]) -> None:
     """Frames of a fresh network do not know of one another, nor of motion."""
     torch.manual_seed(0)
-    fresh = ClipNet(**TINY, token=5, queries=3, patch=2, features=32).eval()
+    fresh = ClipNet(**TINY, token=5, queries=3, patch=2, tokens=16, features=32).eval()
     other = given["motion"].clone()
     other[:, 2] += 1
     assert torch.equal(noise(fresh, given), noise(fresh, given, motion=other))
@@ -103,7 +103,7 @@ def test_ablations_lack_what_they_say(given: dict[str, torch.Tensor]) -> None:
     other = given["archive"].flip(-1)
     for archived, reads in (("none", False), ("unet", False), ("q-former", True), ("aligned", True)):
         torch.manual_seed(0)
-        made = ClipNet(**TINY, token=5, archived=archived, queries=4, patch=2, features=32).eval()
+        made = ClipNet(**TINY, token=5, archived=archived, queries=4, patch=2, tokens=16, features=32).eval()
         for layer in cross_attentions(made.unet).values():
             for name in layer.processor.to_v:  # type: ignore[union-attr]
                 torch.nn.init.normal_(layer.processor.to_v[name].weight, std=1.0)  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ def test_ablations_lack_what_they_say(given: dict[str, torch.Tensor]) -> None:
 
 def test_plain_temporal_attention_knows_frames_and_remembers_nothing(given: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
-    plain = led(ClipNet(**TINY, token=5, memory=False, patch=2).eval())
+    plain = led(ClipNet(**TINY, token=5, memory=False, patch=2, tokens=16).eval())
     assert not dict(plain.memory_layers())
     with torch.inference_mode():
         assert plain(**given, timestep=3)[1] == {}
@@ -133,7 +133,7 @@ def test_plain_temporal_attention_knows_frames_and_remembers_nothing(given: dict
 def test_it_begins_with_what_reference_net_knows(given: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(1)
     reference = ReferenceNet(**TINY, identity_width=10, identity_tokens=2, frames=8, motion_heads=2)
-    network = ClipNet(**TINY, token=5, patch=2)
+    network = ClipNet(**TINY, token=5, patch=2, tokens=16)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.take(reference.state_dict())
     theirs = reference.state_dict()

@@ -26,9 +26,10 @@ def exact(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True) @ v
 
 
-def test_frame_aligned_attention_is_equations_1_and_2() -> None:
+@pytest.mark.parametrize("heads", [1, 3])
+def test_frame_aligned_attention_is_equations_1_and_2(heads: int) -> None:
     torch.manual_seed(0)
-    layer = FrameAlignedAttention(width=12, queries=5)
+    layer = FrameAlignedAttention(width=12, queries=5, heads=heads)
     f_x, f_a = draw(2, 9, 12), draw(2, 3, 9, 12, seed=1)
     with torch.inference_mode():
         found = layer(f_x, f_a).numpy()
@@ -36,13 +37,27 @@ def test_frame_aligned_attention_is_equations_1_and_2() -> None:
     w_k, w_v, q = (p.detach().numpy() for p in (layer.to_k.weight.T, layer.to_v.weight.T, layer.queries))
     for b in range(2):
         for i in range(3):
-            expected = exact(q, f_x[b].numpy() @ w_k, f_a[b, i].numpy() @ w_v)
-            assert np.allclose(found[b, i], expected, atol=1e-5)
+            k, v = f_x[b].numpy() @ w_k, f_a[b, i].numpy() @ w_v
+            parts = [exact(*(np.split(x, heads, 1)[head] for x in (q, k, v))) for head in range(heads)]
+            assert np.allclose(found[b, i], np.concatenate(parts, 1), atol=1e-5)
+
+
+def test_queries_begin_by_reading_the_whole_picture_a_part_each() -> None:
+    torch.manual_seed(0)
+    places = torch.randn(16, 4 * 96)
+    layer = FrameAlignedAttention(4 * 96, queries=4, heads=4, places=places)
+    torch.nn.init.eye_(layer.to_v.weight)
+    shown = torch.arange(16.0)[None, None, :, None].expand(1, 1, 16, 4 * 96)  # each place its number
+    with torch.inference_mode():
+        read = layer(places[None], shown)[0, 0].reshape(4, 4, 96).mean(2)
+    assert sorted(read.round().flatten().tolist()) == list(range(16))
+    corners = [{0, 1, 4, 5}, {2, 3, 6, 7}, {8, 9, 12, 13}, {10, 11, 14, 15}]
+    assert [set(row.round().int().tolist()) for row in read] == corners
 
 
 def test_an_archived_frame_gives_its_own_tokens_only() -> None:
     torch.manual_seed(0)
-    prior = ArchivedClip(latent_channels=4, patch=2, width=16, queries=16)
+    prior = ArchivedClip(latent_channels=4, patch=2, width=16, queries=16, tokens=16)
     reference, archive = draw(1, 4, 8, 8), draw(1, 5, 4, 8, 8, seed=1)
     changed = archive.clone()
     changed[:, 2] += 1

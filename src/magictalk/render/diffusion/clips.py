@@ -41,7 +41,8 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         channels, layers, heads, width, latent_channels, groups, fold, velocity: as in ``ReferenceNet``.
         token, kinds: numbers of a motion token, and kinds of them: head, lips, expression.
         queries: n of the archived clip's tokens a frame.
-        patch: sides, in latents, of what becomes one token of a picture.
+        patch, tokens: sides, in latents, of what becomes one token of a picture, and how many these are.
+        readers: heads of the frame-aligned attention.
         features: random features of the temporal attention.
         archived: ``"aligned"`` as in the paper; ``"q-former"`` and ``"unet"`` are its variants (table 5), ``"none"``
             leaves the archived clip out.
@@ -63,6 +64,8 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kinds: int = 3,
         queries: int = 16,
         patch: int = 4,
+        tokens: int = 256,
+        readers: int = 1,
         features: int = 128,
         archived: Archived = "aligned",
         memory: bool = True,
@@ -79,7 +82,9 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if archived == "unet":
             self.archive = ReferenceUNet(latent_channels, channels, groups, width, queries)
         elif archived != "none":
-            self.archive = ArchivedClip(latent_channels, patch, width, queries, aligned=archived == "aligned")
+            self.archive = ArchivedClip(
+                latent_channels, patch, width, queries, tokens, readers, aligned=archived == "aligned"
+            )
         self.motion = nn.Linear(token, width)
         self.places = nn.Parameter(torch.randn(kinds, width) / width**0.5)
         for block in self.unet.modules():
