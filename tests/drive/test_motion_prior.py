@@ -23,6 +23,7 @@ from magictalk.drive.motion_prior import (
     MotionPrior,
     MotionPriorDrive,
     MotionTokens,
+    past,
     progressive,
     rows_of,
 )
@@ -153,6 +154,13 @@ def networks() -> tuple[MotionTokens, MotionPrior, Audio2BSDrive]:
 def sound() -> np.ndarray:
     rng = np.random.default_rng(0)
     return (0.1 * rng.standard_normal(5 * 16000)).astype(np.float32)
+
+
+def test_the_past_is_seen_the_nearer_the_sooner_and_nothing_later() -> None:
+    bias = past(torch.tensor([0, 0, 1, 3]), heads=2)
+    expected = [[[0, -np.inf, -np.inf, -np.inf], [0, 0, -np.inf, -np.inf], [-1, -1, 0, -np.inf], [-3, -3, -2, 0]]]
+    assert torch.equal(bias[:1], torch.tensor(expected))
+    assert torch.equal(bias[1:], torch.tensor(expected) / 4)
 
 
 def test_progressive_noise_keeps_its_variance_and_goes_on_from_frame_to_frame() -> None:

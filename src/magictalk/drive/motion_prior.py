@@ -184,9 +184,12 @@ class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
         tokens = self.sequence(noisy, timestep, heard, image, landmarks, guided)
         along = _places(frames, tokens.shape[-1]).to(tokens)[:, None]
         x = tokens + along + self.slots
+        number, heads = torch.arange(frames, device=x.device), int(self.config["heads"])
+        all_so_far = past(number.repeat_interleave(len(SLOTS)), heads).to(x)
+        own_so_far = past(number, heads).to(x)
         for together, each in zip(self.blocks[::2], self.blocks[1::2], strict=True):
-            x = together(x.flatten(1, 2)).view_as(x)  # all modalities of the frames so far
-            x = each(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, -1)).transpose(1, 2)  # each along time
+            x = together(x.flatten(1, 2), all_so_far).view_as(x)  # all modalities of the frames so far
+            x = each(x.transpose(1, 2).flatten(0, 1), own_so_far).unflatten(0, (batch, -1)).transpose(1, 2)
         # what is said is the velocity (Salimans and Ho 2022), from which the noise follows, as in EmoDiff
         kept = self.kept[timestep].view(-1, 1, 1, 1)
         noise = (1 - kept).sqrt() * noisy + kept.sqrt() * self.out(x[:, :, -KINDS:])
@@ -218,8 +221,20 @@ def _head_of(tokens: Tensor, guided: Tensor | None) -> Tensor:
     return chosen if guided is None else chosen & guided[:, None, None, None]
 
 
+def past(number: Tensor, heads: int) -> Tensor:
+    """What is added to causal attention's logits, ``[heads, n, n]``, of tokens whose frames have these numbers ``[n]``.
+
+    A token sees itself and those before it, and the nearer ones sooner, each head in another degree (Press et al. 2022;
+    FaceFormer, Fan et al. 2022, does so with speech and faces): what a mouth does now depends on what is heard now.
+    """
+    slopes = 4.0 ** -torch.arange(heads, device=number.device)
+    away = (number[:, None] - number).float()
+    later = torch.ones(len(number), len(number), dtype=torch.bool, device=number.device).triu(1)
+    return (-slopes[:, None, None] * away).masked_fill(later, -torch.inf)
+
+
 class _Block(nn.Module):
-    """A causal transformer block: a token ``[B, n, width]`` sees itself and those before it."""
+    """A transformer block of tokens ``[B, n, width]``, with what :func:`past` says of them."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -231,9 +246,9 @@ class _Block(nn.Module):
             nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
         q, k, v = self.to_qkv(self.before_attention(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        found = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        found = nn.functional.scaled_dot_product_attention(q, k, v, seen.to(q.dtype))
         x = x + self.to_out(found.transpose(1, 2).flatten(2))
         return cast(Tensor, x + self.layers(self.before_layers(x)))
 
