@@ -6,15 +6,18 @@
 Each network (whole; without the archived clip; sound in place of the present clip's motion tokens; others' temporal
 attention in place of the memory-efficient one; a Q-Former in place of frame-aligned attention; a UNet that reads the
 portrait in place of the autoencoder's latents) is trained by ``magictalk.train.mcdm`` for so many steps in all, unless
-its weights are there. Then the first 48 frames, three clips, of each clip of the split whose pixels may be shown are
-generated from noise with the system's anchor, given the first frame and the real motion (or the sound), and judged
-against the real frames. The whole network is judged for each alpha of figure 7 too, and without the anchor. Means over
-clips with bootstrap intervals: at this size an order can be noise.
+its weights are there; those that differ only in what the second stage trains share the first. Then the first 48
+frames, three clips, of each clip of the split whose pixels may be shown are generated from noise with the system's
+anchor, given the first frame and the real motion (or the sound), and judged against the real frames. The whole network
+is judged for each alpha of figure 7 too, and without the anchor. Means over clips with bootstrap intervals: at this
+size an order can be noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +41,7 @@ from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import animatediff_scheduler
 from magictalk.render.diffusion.tiers import SHIPPED
 from magictalk.systems.mcdm import ANCHOR
-from magictalk.train.mcdm import Clips, network_of, run, settings_for, since, windows_of
+from magictalk.train.mcdm import Clips, Settings, network_of, run, settings_for, since, windows_of
 from magictalk.train.pictures import Clip, gather
 from magictalk.train.videos import Videos, gathered
 
@@ -51,6 +54,8 @@ VARIANTS = {
     "Reference UNet (B2)": "vae",
 }
 """Names of the rows, and what ``--without`` is told."""
+ALIKE_AT_FIRST = None, "present", "memory"
+"""Variants that the first stage of training does not concern: they share the whole network's."""
 ALPHAS = 0.3, 0.5, 0.7, 0.9
 """Those of figure 7 besides the default, 0.1."""
 SIDE, CLIPS = 128, 3
@@ -71,15 +76,31 @@ class Trainer:
         work = Path(options.work / (without or "whole"))
         if not (work / "weights").is_dir():
             settings = settings_for(options.steps, without, seed=options.seed)
-            self._videos = self._videos or gathered(
-                options.data, self.vae, options.work / "captions.csv", settings, print
-            )
-            taught, rest = (Clips(of, self.tokens, without) for of in self._videos)
-            network = network_of(settings, weights.load(ReferenceNet, SHIPPED[1]))
-            made = run(settings, network, taught, rest, self.vae, work,
-                       lambda line: print(f"{variant}: {line}", flush=True))  # fmt: skip
+            network = self._fresh(settings)
+            if without in ALIKE_AT_FIRST:
+                whole = settings_for(options.steps, seed=options.seed)
+                first = self._trained(replace(whole, stages=whole.stages[:1]), self._fresh(whole), "whole")
+                network.load_state_dict(network.state_dict() | learnt(first, whole.stages[0].learns))
+                settings = replace(settings, stages=settings.stages[1:])
+            made = self._trained(settings, network, variant)
             made.half().save_pretrained(work / "weights")  # type: ignore[attr-defined]
         return weights.load(ClipNet, work / "weights")
+
+    def _fresh(self, settings: Settings) -> ClipNet:
+        return network_of(settings, weights.load(ReferenceNet, SHIPPED[1]))
+
+    def _trained(self, settings: Settings, network: ClipNet, variant: str) -> ClipNet:
+        """By the stages that the settings name; those that are done already are read."""
+        options, without = self._options, settings.without
+        self._videos = self._videos or gathered(options.data, self.vae, options.work / "captions.csv", settings, print)
+        taught, rest = (Clips(of, self.tokens, without) for of in self._videos)
+        return run(settings, network, taught, rest, self.vae, options.work / (without or "whole"),
+                   lambda line: print(f"{variant}: {line}", flush=True))  # fmt: skip
+
+
+def learnt(network: ClipNet, names: str) -> dict[str, Tensor]:
+    """The weights whose names a stage's expression matches."""
+    return {name: value for name, value in network.state_dict().items() if re.match(names, name)}
 
 
 class Generator:
