@@ -14,6 +14,7 @@ from magictalk.audio.fronts import LogMelFront
 from magictalk.drive.audio2bs import Audio2BS, Audio2BSDrive
 from magictalk.drive.motion_prior import (
     CONTEXT,
+    GOES_ON,
     HEAD,
     HOP,
     SILENT,
@@ -164,12 +165,14 @@ def test_the_past_is_seen_the_nearer_the_sooner_and_nothing_later() -> None:
 
 
 def test_progressive_noise_keeps_its_variance_and_goes_on_from_frame_to_frame() -> None:
-    white = torch.randn(2000, 6, 3, generator=torch.Generator().manual_seed(0))
+    white = torch.randn(2000, 6, 3, 4, generator=torch.Generator().manual_seed(0))
     noise = progressive(white)
-    assert torch.allclose(noise.var((0, 2)), torch.ones(6), atol=0.06)
-    together = torch.corrcoef(noise.movedim(1, 0).flatten(1))
-    assert torch.allclose(together, 0.8 ** ((torch.arange(6)[:, None] - torch.arange(6)).abs() / 2.0), atol=0.04)
-    assert torch.equal(noise[:, 0], white[:, 0]) and progressive(white[:, :0]).shape == (2000, 0, 3)
+    assert torch.equal(noise[:, 0], white[:, 0]) and noise.shape == white.shape
+    assert torch.allclose(noise.var((0, 3)), torch.ones(6, 3), atol=0.06)
+    for kind, alpha in enumerate(GOES_ON):
+        together = torch.corrcoef(noise[:, :, kind].movedim(1, 0).flatten(1))
+        apart = (torch.arange(6)[:, None] - torch.arange(6)).abs()
+        assert torch.allclose(together, (alpha**2 / (1 + alpha**2)) ** (apart / 2), atol=0.04)
 
 
 def test_rows_are_log_mel_and_lips_that_are_read_from_it(networks: Any, sound: np.ndarray) -> None:

@@ -53,8 +53,8 @@ SLOTS = ("step", "heard", "landmarks", *STREAMS)
 """A frame's tokens in the order in which they follow each other: what leads comes before what is led."""
 SILENT = np.concatenate([np.full(MELS * MELS_PER_FRAME, SILENCE), np.zeros(len(LIPS) + 1)]).astype(np.float32)
 """What is heard of a frame of no sound: four of log-mel, lips, and that nobody speaks."""
-GOES_ON = 2.0
-"""Alpha of progressive noise."""
+GOES_ON = 12.0, 4.0, 4.0
+"""Alpha of the progressive noise of each kind of token: about as fast as heads, lips and expressions move."""
 USUAL_LIPS = 0.1
 """About how much a coefficient of lips moves."""
 
@@ -114,16 +114,17 @@ def rows_of(ear: Audio2BSDrive, chunks: Iterator[NDArray[np.float32]]) -> Iterat
 
 
 def progressive(noise: Tensor) -> Tensor:
-    """White noise ``[B, f, ...]`` to noise of the same variance in which each frame goes on from the one before.
+    """White noise ``[B, f, 3, W]`` to noise of the same variance in which each frame goes on from the one before.
 
     As "progressive noise" of video diffusion (Ge et al. 2023, PYoCo): what a network leaves of it is seen as a motion
     that is a little off, not as one that trembles.
     """
-    kept, new = GOES_ON / (1 + GOES_ON**2) ** 0.5, 1 / (1 + GOES_ON**2) ** 0.5
-    frames = [noise[:, 0]] if noise.shape[1] else []
+    alpha = torch.tensor(GOES_ON, device=noise.device)[:, None]
+    kept, new = alpha / (1 + alpha**2).sqrt(), 1 / (1 + alpha**2).sqrt()
+    frames = list(noise[:, :1].unbind(1))
     for each in noise[:, 1:].unbind(1):
         frames.append(kept * frames[-1] + new * each)
-    return torch.stack(frames, 1) if frames else noise
+    return torch.stack(frames, 1)
 
 
 class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -60,7 +60,7 @@ class Settings:
     tokens: dict[str, Any] = field(default_factory=dict)
     prior: dict[str, Any] = field(default_factory=dict)
     encoding: Schedule = field(default_factory=lambda: Schedule(4000, 2e-3, 100, every=1000))
-    denoising: Schedule = field(default_factory=lambda: Schedule(3500, 1e-3, every=500))
+    denoising: Schedule = field(default_factory=lambda: Schedule(2000, 1e-3, every=500))
 
 
 @dataclass(frozen=True)
