@@ -59,6 +59,13 @@ def test_motion_becomes_frames(portrait: Portrait, networks: ClipNetworks, init:
         assert not np.array_equal(frames, np.stack(list(still)))
 
 
+def test_noise_alone_is_no_matter_of_strength(portrait: Portrait, networks: ClipNetworks) -> None:
+    little = Sampling(steps=4, guidance=1.0, shared=1.0, strength=0.3)
+    whole = Sampling(steps=4, guidance=1.0, shared=1.0)
+    frames = [drawn(portrait, networks, init="noise", sampling=each) for each in (little, whole)]
+    assert np.array_equal(*frames)
+
+
 def test_a_stream_is_drawn_as_it_comes(portrait: Portrait, networks: ClipNetworks) -> None:
     asked = []
 

@@ -107,7 +107,7 @@ class ClipRender:
 
     def _frames(self, motions: Iterable[Motion], kept: Frames | None, work: Path | None) -> Iterator[Frame]:
         drawing, video, side = self._drawing, self._networks.video, self._networks.side
-        facts = video.facts(drawing.sampling, drawing.alpha, drawing.anchor, side)
+        facts = video.facts(drawing.applied, drawing.alpha, drawing.anchor, side)
         carried, state = video.begin(self._reference), None if work is None else work / STATE
         if state is not None and state.is_file() and kept is not None and kept.read(0) is not None:
             carried = Carried.open(state, facts)
@@ -136,7 +136,7 @@ class ClipRender:
             drawn = (resized(self.rig.draw(row[:-6], row[-6:]), self._networks.side) for row in rows)
             beginning = torch.cat(list(video.encode(drawn)))
         tokens = self._networks.tokens(torch.from_numpy(rows))
-        return video.clip(carried, self._reference, tokens, drawing.sampling, drawing.alpha, beginning, drawing.anchor)
+        return video.clip(carried, self._reference, tokens, drawing.applied, drawing.alpha, beginning, drawing.anchor)
 
 
 def in_clips(motions: Iterable[Motion]) -> Iterator[NDArray[np.float32]]:

@@ -135,7 +135,7 @@ class PortraitRender(DiffusionRender):
             share = self._share(0)
             shown, mesh = faded(shown, self._other._shown, share), faded(mesh, self._other._mesh, share)
         wanted = Wanted(0, self._text, self._empty, self._face, _nothing, self._contour)
-        draw = FrameByFrame(self._networks.diffusion, wanted, self.sampling(), shown, mesh, self._anchor)
+        draw = FrameByFrame(self._networks.diffusion, wanted, self._drawing.applied, shown, mesh, self._anchor)
         kept = None if work is None else Frames(work, f"{job} {self._drawing}")
         yield from islice(draw(self.steps(motions), kept), start, None)
 

@@ -90,6 +90,11 @@ class Drawing:
         if self.init not in get_args(Init):
             raise OptionError(f"init is {self.init!r}; expected {' or '.join(get_args(Init))}")
 
+    @property
+    def applied(self) -> Sampling:
+        """What of the sampling holds: noise alone is not a matter of strength."""
+        return self.sampling if self.init == "rig" else replace(self.sampling, strength=1.0)
+
 
 class DiffusionRender:
     """Motion to square frames of a head, by latent diffusion.
@@ -133,11 +138,6 @@ class DiffusionRender:
             return torch.zeros(self._networks.diffusion.reference.config["identity_width"])
         return self._networks.embed(self.portrait.image, self.portrait.landmarks)
 
-    def sampling(self) -> Sampling:
-        """What of the drawing's holds: noise alone is not a matter of strength."""
-        own = self._drawing.sampling
-        return own if self._drawing.init == "rig" else replace(own, strength=1.0)
-
     def __call__(
         self, motions: Iterable[Motion], start: int = 0, work: Path | None = None, job: str = "",
         progress: Progress | None = None,
@@ -163,7 +163,7 @@ class DiffusionRender:
                 return
             points = np.memmap(folder / "points.f32", np.float32, "w+", shape=(count, 478, 2))
             from_rig = drawing.init == "rig"
-            sampling = self.sampling()
+            sampling = self._drawing.applied
             store = Latents(folder, self._networks.latent_shape(), f"{job} {drawing} {count}")
             drawn = self._draw(folder / "motion.f32", points, pictures=from_rig and store.done is None)
             wanted = Wanted(
