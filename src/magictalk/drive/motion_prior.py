@@ -55,6 +55,8 @@ SILENT = np.concatenate([np.full(MELS * MELS_PER_FRAME, SILENCE), np.zeros(len(L
 """What is heard of a frame of no sound: four of log-mel, lips, and that nobody speaks."""
 GOES_ON = 12.0, 4.0, 4.0
 """Alpha of the progressive noise of each kind of token: about as fast as heads, lips and expressions move."""
+TEMPERATURE = 1.1, 0.6, 1.1
+"""How much noise heads, lips and expressions begin with: lips with little, so that they follow the sound."""
 USUAL_LIPS = 0.1
 """About how much a coefficient of lips moves."""
 
@@ -357,7 +359,7 @@ class MotionPriorDrive:
         scheduler = scheduler_for_sampling("ddim")
         scheduler.set_timesteps(self.steps)
         frames, shape = rows.shape[1] - int(self.prior.config["ahead"]), known.shape[1:]
-        noise = progressive(torch.randn(1, frames, *shape, generator=generator))
+        noise = progressive(torch.randn(1, frames, *shape, generator=generator)) * torch.tensor(TEMPERATURE)[:, None]
         x, landmarks = noise.clone(), self._landmarks(start - len(known), frames)
         for t in scheduler.timesteps:
             x[:, : len(known)] = scheduler.add_noise(known[None], noise[:, : len(known)], t[None])
