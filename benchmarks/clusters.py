@@ -30,7 +30,8 @@ from magictalk.speech import Speech
 
 WINDOW = 12
 """Frames of a mean."""
-SEEDS = 3
+SEEDS = 8
+"""Draws of which the tokens are means, a clip's own: windows would resemble those of other clips by their noise."""
 NEIGHBOURS = 5
 EXPRESSION = list(STREAMS).index("expression")
 
@@ -58,7 +59,8 @@ def heard(options: argparse.Namespace) -> tuple[dict[str, NDArray[np.float32]], 
             continue
         samples = Speech.open(options.data / entry["file"]).samples()
         made = []
-        for seed in range(SEEDS):
+        first = SEEDS * len(found["without"])
+        for seed in range(first, first + SEEDS):
             drive = MotionPriorDrive(tokens, prior, ear, seed=seed)
             made.append(torch.cat(list(drive.token_stream(iter([samples]))))[:, EXPRESSION].numpy())
         ours = windows(np.mean(made, 0))
