@@ -33,9 +33,9 @@ from magictalk.train.variational import SHARES, veiled
 LEAST_SPREAD = 0.02
 """What moves less than this is not enlarged further."""
 SOUND = MELS * MELS_PER_FRAME
-"""How many of the numbers that are heard are log-mel; the others are lips that were read from it."""
+"""How many of the numbers that are heard are log-mel; the others were read from it: lips, and whether one speaks."""
 MISREAD = 0.3
-"""Spread of what is added to those lips in training, which their network had seen, in usual movements."""
+"""Spread of what is added to those in training, whose people their network had seen, in usual movements."""
 MOTION = 0.5
 """How much the motion that tokens decode to counts beside equation 3."""
 
@@ -112,7 +112,7 @@ class Windows:
         return Batch(motion, heard, image, guided)
 
     def _misread(self, rows: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Lips as they would be read from a stranger, of whom they are further off than from those it learnt from."""
+        """What was read as it would be of a stranger, whom it is further off than people it learnt from."""
         wrong = rng.normal(0, MISREAD, (len(rows) // 6 + 2, rows.shape[1]))
         at = np.linspace(0, len(wrong) - 1, len(rows))
         slow = np.stack([np.interp(at, np.arange(len(wrong)), column) for column in wrong.T], 1)
@@ -170,8 +170,7 @@ def prior_loss(
     given = torch.zeros_like(z, dtype=torch.bool)
     given[:, :, HEAD] = batch.guided[:, None, None]
     error = ((found - epsilon) ** 2 / a).masked_fill(given, 0.0).sum() / (~given).sum()
-    velocity = (found - (1 - a).sqrt() * noisy) / a.sqrt()
-    clean = torch.where(given, z, a.sqrt() * noisy - (1 - a).sqrt() * velocity)
+    clean = torch.where(given, z, (noisy - (1 - a).sqrt() * found) / a.sqrt())
     return error + MOTION * off_by(tokens.decode(clean), batch.motion, tokens.std)
 
 
