@@ -62,9 +62,13 @@ class FastAttention(nn.Module):
         self.w: Tensor
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """``[..., f, d]`` of queries, keys and values of those shapes."""
-        scale = q.shape[-1] ** -0.25
+        """``[..., f, d]`` of queries of that shape, and of keys and values ``[..., g, d]``."""
+        (f, d), g, r = q.shape[-2:], k.shape[-2], len(self.w)
+        scale = d**-0.25
         a, b = self._features(q * scale, dim=-1), self._features(k * scale, dim=(-2, -1))
+        if f * g * (r + d) < (f + g) * r * d:  # of a short clip the square of its frames is less than its features
+            weights = a @ b.mT
+            return (weights @ v) / weights.sum(-1, keepdim=True)
         return (a @ (b.mT @ v)) / (a @ b.sum(-2)[..., None])
 
     def _features(self, x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -72,7 +76,7 @@ class FastAttention(nn.Module):
 
         What is added keeps the sum of them from nought.
         """
-        exponent = x @ self.w.mT - x.square().sum(-1, keepdim=True) / 2
+        exponent = nn.functional.linear(x.contiguous(), self.w) - x.square().sum(-1, keepdim=True) / 2
         return (exponent - exponent.amax(dim, keepdim=True).detach()).exp() + EPSILON
 
 
@@ -105,9 +109,9 @@ class MemoryTemporalAttention(nn.Module):
 
     def forward(self, present: Tensor, memory: Tensor) -> Tensor:
         """``F_m [B, f, d]`` of ``F_pc [B, f, d]`` and ``M_f [B, g, d]``: the lower half, which is the present's."""
-        joined = torch.cat([memory, present], 1)  # F_m^cat, along time
+        joined = torch.cat([memory, present], 1)  # F_m^cat, along time; its upper half need not ask
         q, k, v = (
-            layer(joined).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
+            layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.to_q, present), (self.to_k, joined), (self.to_v, joined))
         )
-        found = self.attention(q, k, v).transpose(1, 2).flatten(2)
-        return self.to_out(found[:, memory.shape[1] :])  # type: ignore[no-any-return]
+        return self.to_out(self.attention(q, k, v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
