@@ -178,7 +178,7 @@ def test_gradients_reach_exactly_what_a_stage_trains(
     assert learnt == wanted[stage.name] and own and every - own
 
 
-def test_the_loss_is_that_of_the_velocity(
+def test_the_loss_is_that_of_the_velocity_and_more_so_of_what_moves(
     settings: Settings, reference: ReferenceNet, videos: Videos, tokens: MotionTokens
 ) -> None:
     network = network_of(settings, reference).eval()
@@ -191,7 +191,10 @@ def test_the_loss_is_that_of_the_velocity(
         noisy = a.sqrt() * batch.latents + (1 - a).sqrt() * epsilon
         noise, _ = network(noisy, t, batch.reference, batch.archive, batch.motion)
         v = lambda e: (e - (1 - a).sqrt() * noisy) / a.sqrt()  # noqa: E731  # velocity of a noise, but for what cancels
-        assert float(found) == pytest.approx(float((batch.weight * (v(noise) - v(epsilon)) ** 2).mean()), rel=1e-4)
+        error = v(noise) - v(epsilon)
+        moves = error - error.mean(2, keepdim=True)
+        wanted = (batch.weight * error**2).mean() + mcdm.MOVES * (batch.weight * moves**2).mean()
+        assert float(found) == pytest.approx(float(wanted), rel=1e-4)
 
 
 @pytest.mark.parametrize("without", [None, *mcdm.ABLATIONS])

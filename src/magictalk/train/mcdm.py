@@ -53,6 +53,9 @@ UNLED = 0.1
 """How often nothing is said of the motion, so that guidance can lead away from that."""
 REMEMBERED = 0.5
 """How often a clip goes on from what is remembered of the one before it."""
+MOVES = 5.0
+"""How much more the error counts in what differs between a clip's frames than in what they share: only the motion tells
+that, and in a small picture it is little beside what the archive shows already."""
 ARCHIVE_NOISE = 0.2
 """The most noise on archived frames, in spreads of latents: a network's own frames are not as clean as real ones."""
 
@@ -78,8 +81,8 @@ class Stage:
 
 STAGES = (
     Stage("archived", rf"(?!{PRESENT_PARTS}|{MEMORY_PARTS})", Schedule(1500, 5e-4, every=500), 1, 16),
-    Stage("together", rf"{PRESENT_PARTS}|{MEMORY_PARTS}", Schedule(1500, 1e-3, 100, every=500), FRAMES, 1),
-    Stage("whole", "", Schedule(1500, 5e-4, 100, every=250), FRAMES // 2, 2),
+    Stage("together", rf"{PRESENT_PARTS}|{MEMORY_PARTS}", Schedule(500, 1e-3, 100, every=250), FRAMES, 1),
+    Stage("whole", "", Schedule(3000, 5e-4, 100, every=250), FRAMES // 4, 4),
 )
 """The paper's first and third stage: all but the present-clip reference attention and the temporal attention, then
 those alone. A frame of the first stage needs no clip, since frames do not know of one another yet. Then, unlike in the
@@ -213,7 +216,7 @@ class Remembering(nn.Module):
         self.network: Any = network
 
     def forward(self, batch: Batch, before: Batch | None, epsilon: Tensor, t: Tensor) -> Tensor:
-        """The mean squared error of the velocity in clips ``[B, C, N, h, w]`` under ``epsilon`` at steps ``t [B]``.
+        """The squared error of the velocity in clips ``[B, C, N, h, w]`` under ``epsilon`` at steps ``t [B]``.
 
         Args:
             batch: the clips.
@@ -227,7 +230,9 @@ class Remembering(nn.Module):
             with torch.no_grad():
                 _, memory = self._found(before, epsilon, t, a, None)
         found, _ = self._found(batch, epsilon, t, a, memory)
-        return (batch.weight * (found.float() - epsilon) ** 2 / a).mean()
+        error = (found.float() - epsilon) / a.sqrt()
+        moves = error - error.mean(2, keepdim=True)
+        return (batch.weight * (error**2 + MOVES * moves**2)).mean()
 
     def _found(self, batch: Batch, epsilon: Tensor, t: Tensor, a: Tensor, memory: Any) -> tuple[Tensor, Any]:
         noisy = a.sqrt() * batch.latents + (1 - a).sqrt() * epsilon

@@ -28,6 +28,8 @@ PRESENT_PARTS = r"(motion\.|places|unet\..*\.attn2\.to_[kv]\.)"
 """Names of the weights of the present-clip reference attention and what feeds it."""
 MEMORY_PARTS = r"unet\..*\.motion_modules\."
 """Names of the weights of the memory-efficient temporal attention."""
+TOKEN_SPREAD = 1 / 3
+"""Standard deviation of the numbers of motion tokens."""
 Archived = Literal["aligned", "q-former", "unet", "none"]
 """How the archived clip is read."""
 Memory = dict[str, Tensor]
@@ -86,7 +88,8 @@ class ClipNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 latent_channels, patch, width, queries, tokens, readers, aligned=archived == "aligned"
             )
         self.motion = nn.Linear(token, width)
-        self.places = nn.Parameter(torch.randn(kinds, width) / width**0.5)
+        nn.init.normal_(self.motion.weight, std=1 / (TOKEN_SPREAD * token**0.5))  # what is read is of a spread of one
+        self.places = nn.Parameter(torch.randn(kinds, width))
         for block in self.unet.modules():
             if hasattr(block, "motion_modules"):
                 attentions = getattr(block, "attentions", None)
