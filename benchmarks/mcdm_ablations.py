@@ -140,8 +140,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     clips = gather(options.data, SIDE, options.split)
     judge, rows, trained = Judge(), list[Row](), Trainer(options)
-    for variant in options.only:
-        generator = Generator(trained, trained(variant), VARIANTS[variant])
+    networks = {variant: trained(variant) for variant in options.only}  # all first: what is trained is kept
+    for variant, network in networks.items():
+        generator = Generator(trained, network, VARIANTS[variant])
         ways = {variant: (ALPHA, ANCHOR)}
         if variant == "whole":
             ways |= {f"whole, alpha {alpha:g}": (alpha, ANCHOR) for alpha in ALPHAS}

@@ -133,7 +133,7 @@ def test_now_and_then_nothing_is_said_of_the_motion(videos: Videos, tokens: Moti
 
 def test_in_place_of_motion_sound_is_heard(videos: Videos, tokens: MotionTokens) -> None:
     rows = torch.arange(40.0)[:, None].expand(-1, 320)
-    windows = mcdm.windows_of(rows)
+    windows = (mcdm.windows_of(rows) / mcdm.TOKEN_SPREAD).round()
     assert windows.shape == (40, 6, 320) and windows[3, :, 0].tolist() == [3, 4, 5, 6, 7, 8]
     assert windows[38, :, 7].tolist() == [38, 39, 39, 39, 39, 39]
     batch, _ = Clips(videos, tokens, "present").draw(3, FRAMES, np.random.default_rng(0), varied=False)

@@ -29,7 +29,7 @@ from magictalk.audio.fronts import LogMelFront
 from magictalk.drive.motion_prior import MotionTokens
 from magictalk.errors import MagicTalkError, OptionError
 from magictalk.render.diffusion.clip_by_clip import FRAMES
-from magictalk.render.diffusion.clips import MEMORY_PARTS, PRESENT_PARTS, ClipNet
+from magictalk.render.diffusion.clips import MEMORY_PARTS, PRESENT_PARTS, TOKEN_SPREAD, ClipNet
 from magictalk.render.diffusion.reference import ReferenceNet
 from magictalk.render.diffusion.schedule import alphas
 from magictalk.render.diffusion.tiers import SHIPPED
@@ -192,8 +192,11 @@ class Clips:
 
 
 def windows_of(rows: Tensor) -> Tensor:
-    """Each frame's row of ``[T, features]`` and those ahead of it, ``[T, 1 + AHEAD, features]``; the last one holds."""
-    held = torch.cat([rows, rows[-1:].expand(AHEAD, -1)])
+    """Each frame's row of ``[T, features]`` and those ahead of it, ``[T, 1 + AHEAD, features]``; the last one holds.
+
+    Sound has a spread of about one; here it has that of the motion tokens in whose place it stands.
+    """
+    held = TOKEN_SPREAD * torch.cat([rows, rows[-1:].expand(AHEAD, -1)])
     return held.unfold(0, 1 + AHEAD, 1).mT
 
 
