@@ -90,10 +90,10 @@ def watched(
     for place, found in seen.items():
         for what, unit in (("SSIM", ""), ("Face-sim", "cosine"), ("colour drift", "levels")):
             value = float(np.nanmean([each[what] for each in found]))
-            rows.append(row(f"{name}: {what}, frame {place}", value, unit))
+            rows.append(row(f"{name}, frame {place}: {what}", value, unit))
         at = min(len(costs) - 1, max(0, place // 400 - 1))
-        rows.append(row(f"{name}: memory, frame {place}", costs[at][1], "MB"))
-        rows.append(row(f"{name}: cost of a frame, frame {place}", costs[at][0], "s"))
+        rows.append(row(f"{name}, frame {place}: memory", costs[at][1], "MB"))
+        rows.append(row(f"{name}, frame {place}: cost", costs[at][0], "s"))
     return rows, shown, np.array(costs)
 
 

@@ -12,7 +12,7 @@ from magictalk.render.diffusion.memory import ALPHA
 from magictalk.render.diffusion.render import Init
 from magictalk.systems.generated import GeneratedSystem
 
-STRENGTH = 0.3
+STRENGTH = 0.2
 """Share of the denoising that warped frames go through."""
 STEPS = 15
 """Of the embedded tier's denoising; more change little."""
