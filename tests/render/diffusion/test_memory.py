@@ -141,3 +141,10 @@ def test_the_present_attends_to_memory_and_gives_its_own_half() -> None:
     assert found.shape == (1, 4, 16)
     assert float((found[0] - expected).abs().mean()) < 0.02 < 0.1 < float(expected.abs().mean())
     assert not torch.allclose(found, layer(present, memory.flip(-1)), atol=1e-3)
+
+
+def test_few_frames_are_attended_to_as_many_are() -> None:
+    """Products are taken in whichever order is shorter."""
+    attention = FastAttention(8, features=16)
+    q, k, v = (draw(2, 300, 8, seed=seed) for seed in range(3))
+    assert torch.allclose(attention(q, k, v)[:, :3], attention(q[:, :3], k, v), atol=1e-5)
