@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.signal import lfilter
 
 from magictalk import Motion, weights
 from magictalk.audio.fronts import LogMelFront
 from magictalk.drive.audio2bs import Audio2BS, Audio2BSDrive
 from magictalk.drive.motion_prior import (
+    BEGUN,
     CONTEXT,
     GOES_ON,
     HEAD,
@@ -175,6 +177,28 @@ def test_progressive_noise_keeps_its_variance_and_goes_on_from_frame_to_frame() 
         assert torch.allclose(together, (alpha**2 / (1 + alpha**2)) ** (apart / 2), atol=0.04)
 
 
+def test_noise_of_two_poles_is_one_autoregression_after_another() -> None:
+    """Against scipy's: each pole is a filter, and the impulse's answer with itself says how frames go together."""
+    white = torch.randn(3000, 12, 3, 4, generator=torch.Generator().manual_seed(0))
+    noise = progressive(white, BEGUN)
+    for kind, poles in enumerate(BEGUN):
+        answer = np.eye(1, 4000)[0]
+        for pole in poles:
+            answer = lfilter([1], [1, -pole], answer)
+        expected = [answer[: len(answer) - k] @ answer[k:] / (answer @ answer) for k in range(12)]
+        together = torch.corrcoef(noise[:, :, kind].movedim(1, 0).flatten(1))
+        assert np.allclose(together[0], expected, atol=0.03) and np.allclose(together[-1].flip(0), expected, atol=0.03)
+        assert torch.allclose(noise[:, :, kind].var((0, 2)), torch.ones(12), atol=0.06)
+
+
+def test_noise_goes_on_from_noise() -> None:
+    white = torch.randn(2, 9, 3, 4, generator=torch.Generator().manual_seed(0))
+    whole = progressive(white, BEGUN)
+    for first in (2, 5, 8):
+        rest = progressive(white[:, first:], BEGUN, whole[:, first - 2 : first])
+        assert torch.allclose(rest, whole[:, first:], atol=1e-6)
+
+
 def test_rows_are_log_mel_and_lips_that_are_read_from_it(networks: Any, sound: np.ndarray) -> None:
     ear = networks[2]
     rows = np.concatenate(list(rows_of(ear, iter([sound]))))
@@ -205,15 +229,30 @@ class TestDrive:
         assert np.abs(one - self.whole(self.drive(networks, seed=1), sound)).max() > 0.01
         assert one[:, :52].min() >= 0 and one[:, :52].max() <= 1
 
-    def test_windows_go_on_from_those_before(self, networks: Any, sound: np.ndarray) -> None:
-        """What a window was given as known comes out of it as it was."""
+    def test_windows_go_on_from_those_before(self, networks: Any) -> None:
+        """What a window was given as known goes the way that it went, and leads the rest."""
         drive = self.drive(networks)
-        known, generator = torch.randn(CONTEXT, 3, 4), torch.Generator().manual_seed(0)
+        known = torch.randn(drive.steps + 1, CONTEXT, 3, 4)
         rows = torch.randn(1, CONTEXT + HOP + 5, len(SILENT))
-        found = drive._window(rows, known, HOP, generator)
-        assert found.shape == (CONTEXT + HOP, 3, 4) and torch.equal(found[:CONTEXT], known)
-        other = drive._window(rows, known.flip(0), HOP, torch.Generator().manual_seed(0))
-        assert not torch.allclose(found[CONTEXT:], other[CONTEXT:], atol=1e-4)
+        found = drive._window(rows, known, HOP, torch.Generator().manual_seed(0))
+        assert found.shape == (4, CONTEXT + HOP, 3, 4) and torch.equal(found[:, :CONTEXT], known)
+        other = drive._window(rows, known.flip(1), HOP, torch.Generator().manual_seed(0))
+        assert not torch.allclose(found[-1, CONTEXT:], other[-1, CONTEXT:], atol=1e-4)
+
+    def test_no_jump_between_windows(self) -> None:
+        """Of the shipped networks, over twelve sentences' seeds: heads, lips and the rest move there as elsewhere."""
+        drive = MotionPriorDrive.load()
+        rng = np.random.default_rng(0)
+        sound = (0.05 * rng.standard_normal(5 * HOP * 640)).astype(np.float32)
+        speeds = []
+        for drive.seed in range(12):
+            tokens = torch.cat(list(drive.token_stream(iter([sound]))))
+            with torch.inference_mode():
+                speeds.append(drive.tokens.decode(tokens).diff(dim=0).abs())
+        between = torch.arange(1, 5 * HOP) % HOP == 0
+        for own in STREAMS.values():
+            speed = torch.stack(speeds)[..., list(own)].mean((0, 2))
+            assert speed[between].mean() < 1.4 * speed[~between].mean()
 
     def test_a_driving_head_is_followed_forth_and_back(self, networks: Any, sound: np.ndarray) -> None:
         driving = Motion.zeros(20)

@@ -7,7 +7,8 @@ along time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -55,8 +56,14 @@ SILENT = np.concatenate([np.full(MELS * MELS_PER_FRAME, SILENCE), np.zeros(len(L
 """What is heard of a frame of no sound: four of log-mel, lips, and that nobody speaks."""
 GOES_ON = 12.0, 4.0, 4.0
 """Alpha of the progressive noise of each kind of token: about as fast as heads, lips and expressions move."""
+LEARNT = tuple((alpha / math.hypot(1, alpha), 0.0) for alpha in GOES_ON)
+"""Poles of that noise, of which training adds to heads, lips and expressions."""
+BEGUN = (math.exp(-1 / 16), math.exp(-1 / 3)), *LEARNT[1:]
+"""Of what sampling begins with. Heads have mass: in 16 frames they forget where they were, in 3 how they moved."""
 TEMPERATURE = 1.1, 0.6, 1.1
 """How much noise heads, lips and expressions begin with: lips with little, so that they follow the sound."""
+GIVES_WAY = 8.0
+"""Frames in which a window goes over from where the one before left off to where it would have been by itself."""
 USUAL_LIPS = 0.1
 """About how much a coefficient of lips moves."""
 
@@ -115,18 +122,30 @@ def rows_of(ear: Audio2BSDrive, chunks: Iterator[NDArray[np.float32]]) -> Iterat
         yield np.concatenate([mel, heard.lips / USUAL_LIPS, heard.speaking[:, None]], 1).astype(np.float32)
 
 
-def progressive(noise: Tensor) -> Tensor:
-    """White noise ``[B, f, 3, W]`` to noise of the same variance in which each frame goes on from the one before.
+def progressive(
+    noise: Tensor, poles: Sequence[tuple[float, float]] = LEARNT, before: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """White noise ``[B, f, 3, W]`` to noise of the same variance in which each frame goes on from those before.
 
     As "progressive noise" of video diffusion (Ge et al. 2023, PYoCo): what a network leaves of it is seen as a motion
     that is a little off, not as one that trembles.
+
+    Args:
+        noise: white; its spread may differ from kind to kind of token.
+        poles: of each kind, an autoregression of second order; of first, as in that paper, where one of them is 0.
+        before: such noise ``[B, 2, 3, W]`` of the two frames before the first, if it goes on from any.
     """
-    alpha = torch.tensor(GOES_ON, device=noise.device)[:, None]
-    kept, new = alpha / (1 + alpha**2).sqrt(), 1 / (1 + alpha**2).sqrt()
-    frames = list(noise[:, :1].unbind(1))
-    for each in noise[:, 1:].unbind(1):
-        frames.append(kept * frames[-1] + new * each)
-    return torch.stack(frames, 1)
+    p, q = torch.tensor(poles, device=noise.device).unsqueeze(-1).unbind(1)
+    together = (p + q) / (1 + p * q)  # neighbours' correlation
+    new = ((1 - p**2) * (1 - q**2) * (1 - p * q) / (1 + p * q)).sqrt()
+    frames = [] if before is None else list(before.unbind(1))
+    for each in noise.unbind(1):
+        if len(frames) > 1:
+            each = (p + q) * frames[-1] - p * q * frames[-2] + new * each
+        elif frames:
+            each = together * frames[-1] + (1 - together**2).sqrt() * each
+        frames.append(each)
+    return torch.stack(frames[-noise.shape[1] :], 1)
 
 
 class MotionPrior(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -328,12 +347,11 @@ class MotionPriorDrive:
     def token_stream(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[Tensor]:
         """Motion tokens ``[n, 3, W]``, a window's new frames at a time."""
         generator = torch.Generator().manual_seed(self.seed)
-        known = torch.zeros(0, KINDS, int(self.prior.config["token"]))
+        known = torch.zeros(self.steps + 1, 0, KINDS, int(self.prior.config["token"]))
         for start, rows, frames in self._windows(chunks):
             found = self._window(torch.from_numpy(rows)[None], known, start, generator)
-            added = found[len(known) : len(known) + frames]
-            yield added
-            known = torch.cat([known, added])[-CONTEXT:]
+            yield found[-1, known.shape[1] :][:frames]
+            known = found[:, -CONTEXT:]
 
     def _windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
         """Of each window its first new frame, the rows it hears, its context's and those ahead among them, and how many
@@ -355,20 +373,31 @@ class MotionPriorDrive:
 
     @torch.inference_mode()
     def _window(self, rows: Tensor, known: Tensor, start: int, generator: torch.Generator) -> Tensor:
-        """Tokens ``[f, 3, W]`` of a window whose first frames are known; those are held at each step's noise."""
+        """Tokens of a window before each step of the denoising and after all, ``[steps + 1, f, 3, W]``.
+
+        Its first frames, ``known``, go again the way that they went in the window before, and the others' noise goes on
+        from theirs. Noise of their own over what became of them would not do: where noise is as smooth as motion, one
+        cannot be told from the other, and heads jump between windows. As this window sees less of the past it would go
+        on from a place that is a little off: the others begin that far off too, and less and less.
+        """
         scheduler = scheduler_for_sampling("ddim")
         scheduler.set_timesteps(self.steps)
-        frames, shape = rows.shape[1] - int(self.prior.config["ahead"]), known.shape[1:]
-        noise = progressive(torch.randn(1, frames, *shape, generator=generator)) * torch.tensor(TEMPERATURE)[:, None]
-        x, landmarks = noise.clone(), self._landmarks(start - len(known), frames)
-        for t in scheduler.timesteps:
-            x[:, : len(known)] = scheduler.add_noise(known[None], noise[:, : len(known)], t[None])
+        count, frames = known.shape[1], rows.shape[1] - int(self.prior.config["ahead"])
+        white = torch.randn(1, frames - count, *known.shape[2:], generator=generator)
+        noise = progressive(white * torch.tensor(TEMPERATURE)[:, None], BEGUN, known[:1, -2:] if count else None)
+        x, landmarks = torch.cat([known[:1], noise], 1), self._landmarks(start - count, frames)
+        fading = (-torch.arange(1, frames - count + 1) / GIVES_WAY).exp()[:, None, None]
+        way = [x[0]]
+        for t, held in zip(scheduler.timesteps, known[1:], strict=True):
             epsilon = self.prior(x, t[None], rows, self.image[None], landmarks)
             x = scheduler.step(epsilon, int(t), x).prev_sample
             if landmarks is not None:
                 x[:, :, HEAD] = landmarks
-        x[:, : len(known)] = known
-        return x[0]
+            if count:
+                x[:, count:] += fading * (held[-1] - x[:, count - 1])[:, None]
+            x[:, :count] = held
+            way.append(x[0])
+        return torch.stack(way)
 
     def _landmarks(self, first: int, frames: int) -> Tensor | None:
         """Head tokens ``[1, f, W]`` of the driving video, forth and back where it is shorter than the sound."""
