@@ -293,6 +293,8 @@ class MotionPriorDrive:
         driving: motion of a driving video, whose head leads; where the sound is longer, it runs forth and back.
         seed: 0 to 2^32 - 1, of all noise.
         steps: of denoising a window.
+        temperature: spread of the noise that heads, lips and expressions begin with.
+        poles: of that noise, see :func:`progressive`.
 
     Raises:
         OptionError: when an option is out of its range.
@@ -301,12 +303,14 @@ class MotionPriorDrive:
     def __init__(
         self, tokens: MotionTokens, prior: MotionPrior, ear: Audio2BSDrive, *, image: Tensor | None = None,
         driving: Motion | None = None, seed: int = 0, steps: int = STEPS,
+        temperature: Sequence[float] = TEMPERATURE, poles: Sequence[tuple[float, float]] = BEGUN,
     ) -> None:  # fmt: skip
         if not 0 <= seed <= LARGEST_SEED:
             raise OptionError(f"seed is {seed}; expected 0 to {LARGEST_SEED}")
         if not 1 <= steps <= TIMESTEPS:
             raise OptionError(f"steps are {steps}; expected 1 to {TIMESTEPS}")
         self.tokens, self.prior, self.ear, self.seed, self.steps = tokens.eval(), prior.eval(), ear, seed, steps
+        self.temperature, self.poles = torch.tensor(temperature)[:, None], poles
         self.image = torch.zeros(int(prior.config["image"])) if image is None else image
         self.head: Tensor | None = None
         if driving is not None:
@@ -384,7 +388,7 @@ class MotionPriorDrive:
         scheduler.set_timesteps(self.steps)
         count, frames = known.shape[1], rows.shape[1] - int(self.prior.config["ahead"])
         white = torch.randn(1, frames - count, *known.shape[2:], generator=generator)
-        noise = progressive(white * torch.tensor(TEMPERATURE)[:, None], BEGUN, known[:1, -2:] if count else None)
+        noise = progressive(white * self.temperature, self.poles, known[:1, -2:] if count else None)
         x, landmarks = torch.cat([known[:1], noise], 1), self._landmarks(start - count, frames)
         fading = (-torch.arange(1, frames - count + 1) / GIVES_WAY).exp()[:, None, None]
         way = [x[0]]
