@@ -240,19 +240,18 @@ class TestDrive:
         assert not torch.allclose(found[-1, CONTEXT:], other[-1, CONTEXT:], atol=1e-4)
 
     def test_no_jump_between_windows(self) -> None:
-        """Of the shipped networks, over twelve sentences' seeds: heads, lips and the rest move there as elsewhere."""
+        """Of the shipped networks: heads, lips and the rest move there as elsewhere."""
         drive = MotionPriorDrive.load()
-        rng = np.random.default_rng(0)
-        sound = (0.05 * rng.standard_normal(5 * HOP * 640)).astype(np.float32)
-        speeds = []
-        for drive.seed in range(12):
+        drive.steps = 5
+        sound = (0.05 * np.random.default_rng(0).standard_normal(2 * HOP * 640)).astype(np.float32)
+        moved = []
+        for drive.seed in range(8):
             tokens = torch.cat(list(drive.token_stream(iter([sound]))))
             with torch.inference_mode():
-                speeds.append(drive.tokens.decode(tokens).diff(dim=0).abs())
-        between = torch.arange(1, 5 * HOP) % HOP == 0
+                moved.append(drive.tokens.decode(tokens).diff(dim=0).abs())
         for own in STREAMS.values():
-            speed = torch.stack(speeds)[..., list(own)].mean((0, 2))
-            assert speed[between].mean() < 1.4 * speed[~between].mean()
+            speed = torch.stack(moved)[..., list(own)].mean((0, 2))
+            assert speed[HOP - 1] < 1.4 * speed.mean()
 
     def test_a_driving_head_is_followed_forth_and_back(self, networks: Any, sound: np.ndarray) -> None:
         driving = Motion.zeros(20)
