@@ -90,8 +90,9 @@ def watched(
     rows = []
     for place, found in seen.items():
         for what, unit in (("SSIM", ""), ("Face-sim", "cosine"), ("colour drift", "levels")):
-            value = float(np.nanmean([each[what] for each in found]))
-            rows.append(row(f"{name}, frame {place}: {what}", value, unit))
+            values = [each[what] for each in found if np.isfinite(each[what])]  # no face, no likeness
+            if values:
+                rows.append(row(f"{name}, frame {place}: {what}", float(np.mean(values)), unit))
         at = min(len(costs) - 1, max(0, place // 400 - 1))
         rows.append(row(f"{name}, frame {place}: memory", costs[at][1], "MB"))
         rows.append(row(f"{name}, frame {place}: cost", costs[at][0], "CPU s"))
