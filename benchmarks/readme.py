@@ -18,12 +18,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def digits(value: float) -> str:
+    """Three digits that count, or all before the point."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def interval(row: dict[str, Any], by_name: dict[str, float], unit: str = "") -> str:
     """A value with its unit, and where there are rows ``NAME, low`` and ``NAME, high``, what they span."""
-    name, value = row["figure"], f"{row['value']:.3g} {unit}".strip()
+    name, value = row["figure"], f"{digits(row['value'])} {unit}".strip()
     if f"{name}, low" not in by_name:
         return value
-    return f"{value} [{by_name[f'{name}, low']:.3g}, {by_name[f'{name}, high']:.3g}]"
+    return f"{value} [{digits(by_name[f'{name}, low'])}, {digits(by_name[f'{name}, high'])}]"
 
 
 def named(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, float]]:
