@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 import torch
 from drives import add_data_options, lip_correlations, read_clips
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from table import Row, add_json_option, report, row
@@ -38,6 +39,16 @@ def between_windows(motions: list[Motion]) -> float:
     ends = [np.arange(1, len(speed) + 1) % HOP == 0 for speed in speeds]
     speed, end = np.concatenate(speeds), np.concatenate(ends)
     return float(speed[end].mean() / speed[~end].mean())
+
+
+def speed(turns: list[NDArray[np.float32]]) -> float:
+    """Mean over all frames of how fast heads turn, of a rotation vector a frame, ``[T, 3]``; NaN where no face is seen."""
+    return float(np.concatenate([head_speeds(turn, SMOOTH_S) for turn in turns]).mean())
+
+
+def spread(turns: list[NDArray[np.float32]]) -> float:
+    """Standard deviation of those, mean over clips."""
+    return float(np.mean([np.nanstd(turn, 0).mean() for turn in turns]))
 
 
 def main() -> None:
@@ -72,16 +83,9 @@ def main() -> None:
             spreads = [np.std(measure(rig.vertices(motion.coefficients))) for motion in motions]
             real = [np.std(measure(shape)) for shape in shapes]
             rows.append(row(f"{name}: {what}'s spread", float(np.median(spreads) / np.median(real)), "of real"))
-        speed, usual = (
-            np.concatenate([head_speeds(turn, SMOOTH_S) for turn in those]).mean()
-            for those in ([motion.head[:, :3] for motion in motions], turns)
-        )
-        rows.append(row(f"{name}: head's speed", speed / usual, "of real"))
-        spread, usual = (
-            np.mean([np.nanstd(turn, 0).mean() for turn in those])
-            for those in ([motion.head[:, :3] for motion in motions], turns)
-        )
-        rows.append(row(f"{name}: head's spread", spread / usual, "of real"))
+        made = [motion.head[:, :3] for motion in motions]
+        rows.append(row(f"{name}: head's speed", speed(made) / speed(turns), "of real"))
+        rows.append(row(f"{name}: head's spread", spread(made) / spread(turns), "of real"))
         if name.startswith("mcdm"):
             apart = between_windows(motions)
             rows.append(row(f"{name}: head's speed between windows", apart, "of elsewhere", "< 1.3", apart < 1.3))

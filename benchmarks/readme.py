@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def digits(value: float) -> str:
     """Three digits that count, or all before the point."""
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def interval(row: dict[str, Any], by_name: dict[str, float], unit: str = "") -> str:

@@ -352,26 +352,25 @@ class MotionPriorDrive:
         """Motion tokens ``[n, 3, W]``, a window's new frames at a time."""
         generator = torch.Generator().manual_seed(self.seed)
         known = torch.zeros(self.steps + 1, 0, KINDS, int(self.prior.config["token"]))
-        for start, rows, frames in self._windows(chunks):
+        for start, rows in self._windows(chunks):
             found = self._window(torch.from_numpy(rows)[None], known, start, generator)
-            yield found[-1, known.shape[1] :][:frames]
+            yield found[-1, known.shape[1] :]
             known = found[:, -CONTEXT:]
 
-    def _windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32], int]]:
-        """Of each window its first new frame, the rows it hears, its context's and those ahead among them, and how many
-        frames are new."""
+    def _windows(self, chunks: Iterator[NDArray[np.float32]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Of each window its first new frame, and the rows it hears, its context's and those ahead among them."""
         ahead = int(self.prior.config["ahead"])
         rows = np.zeros((0, len(SILENT)), np.float32)  # from `context` frames before `start` on
         start = context = 0
         for heard in rows_of(self.ear, chunks):
             rows = np.concatenate([rows, heard])
             while len(rows) >= context + HOP + ahead:
-                yield start, rows[: context + HOP + ahead], HOP
+                yield start, rows[: context + HOP + ahead]
                 start += HOP
                 rows, context = rows[context + HOP - CONTEXT :], CONTEXT
         while (left := len(rows) - context) > 0:
             frames = min(HOP, left)
-            yield start, np.concatenate([rows, np.tile(SILENT, (ahead, 1))])[: context + frames + ahead], frames
+            yield start, np.concatenate([rows, np.tile(SILENT, (ahead, 1))])[: context + frames + ahead]
             start += frames
             rows, context = rows[max(0, context + frames - CONTEXT) :], min(CONTEXT, context + frames)
 
