@@ -42,7 +42,7 @@ def between_windows(motions: list[Motion]) -> float:
 
 
 def speed(turns: list[NDArray[np.float32]]) -> float:
-    """Mean over all frames of how fast heads turn, of a rotation vector a frame, ``[T, 3]``; NaN where no face is seen."""
+    """How fast heads turn, mean over all frames, from rotation vectors ``[T, 3]``; NaN where no face is seen."""
     return float(np.concatenate([head_speeds(turn, SMOOTH_S) for turn in turns]).mean())
 
 
